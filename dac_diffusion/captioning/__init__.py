@@ -1,0 +1,1 @@
+"""The parts of the captioner: its inputs, its results, choosing captions, loading checkpoints."""

@@ -1,0 +1,223 @@
+"""Drawing candidates: windows of audio in, texts and what is needed to rank them out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dac_diffusion.captioning.invariance import OneClipPerProduct
+from dac_diffusion.captioning.results import CaptionStep
+from dac_diffusion.captioning.selection import count_distinct
+from dac_diffusion.diffusion.sampling import sample_latents
+from dac_diffusion.encoders.base import AudioFeatures
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.text.tokenizer import decode_captions, encode_captions
+
+# Clips per network call. A CPU works best on what fits its caches. An accelerator always gets
+# the same number, filled up with copies: its kernels change with the size of the batch.
+CPU_CLIPS, ACCELERATOR_CLIPS = 8, 32
+EXTRA_ROUNDS = 3  # more candidates for a window whose first ones repeat each other
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """How candidates are drawn; see DiffusionCaptioner.__call__."""
+
+    num_captions: int
+    num_candidates: int
+    num_steps: int
+    guidance_scale: float
+    initial_noise_scale: float
+    seed: int
+
+    def check(self, most_steps: int) -> None:
+        """Raise ConfigError, naming the setting, for a value that makes no sense."""
+        if self.num_captions < 1:
+            raise ConfigError(f"num_captions={self.num_captions}: must be at least 1")
+        if self.num_candidates < self.num_captions:
+            raise ConfigError(
+                f"num_candidates={self.num_candidates}: must be at least "
+                f"num_captions={self.num_captions}"
+            )
+        if not 1 <= self.num_steps <= most_steps:
+            raise ConfigError(f"num_steps={self.num_steps}: must be 1 to {most_steps}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed={self.seed}: must be 0 or more, and below 2^63")
+        if not np.isfinite(self.guidance_scale):
+            raise ConfigError(f"guidance_scale={self.guidance_scale}: must be finite")
+        if not (np.isfinite(self.initial_noise_scale) and self.initial_noise_scale >= 0):
+            raise ConfigError(
+                f"initial_noise_scale={self.initial_noise_scale}: must be finite and at least 0"
+            )
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a recording that is captioned by itself: waveform (T,), start in seconds."""
+
+    file_name: str
+    start: float
+    waveform: np.ndarray
+
+
+@dataclass
+class Candidates:
+    """What was drawn for a window: N texts, their vectors (N, E), the audio's pooled vector (P,)."""
+
+    texts: list[str]
+    text_vectors: Tensor
+    pooled: Tensor
+
+
+class CandidateDrawer:
+    """Encodes windows, samples captions for them and embeds those for ranking.
+
+    captioner: whatever has the components of DiffusionCaptioner and a `device`.
+    """
+
+    def __init__(
+        self,
+        captioner: Any,
+        settings: DrawSettings,
+        callback: Callable[[CaptionStep], None] | None = None,
+    ) -> None:
+        self.captioner = captioner
+        self.settings = settings
+        self.callback = callback
+        self.on_cpu = captioner.device.type == "cpu"
+
+    def draw(self, windows: Sequence[Window]) -> list[Candidates]:
+        """Candidates for every window, in order, each independent of the other windows."""
+        drawn: dict[int, Candidates] = {}
+        for batch in self._batches(windows):
+            drawn.update(zip(batch, self._draw_batch([windows[i] for i in batch]), strict=True))
+        return [drawn[i] for i in range(len(windows))]
+
+    def score(self, candidates: Candidates, pooled: Tensor) -> list[float]:
+        """The cosines of the texts with a recording's pooled vector (P,)."""
+        # Always one vector at a time: see OneClipPerProduct.
+        audio = self.captioner.scorer.embed_audio(pooled[None].to(self.captioner.device))  # (1, E)
+        cosines: list[float] = (candidates.text_vectors * audio.float().cpu()).sum(dim=-1).tolist()
+        return cosines
+
+    def _batches(self, windows: Sequence[Window]) -> Iterator[list[int]]:
+        by_canvas: dict[int, list[int]] = defaultdict(list)
+        for index, window in enumerate(windows):
+            by_canvas[self._canvas(window)].append(index)
+        size = CPU_CLIPS if self.on_cpu else ACCELERATOR_CLIPS
+        for indices in by_canvas.values():
+            for start in range(0, len(indices), size):
+                yield indices[start : start + size]
+
+    def _canvas(self, window: Window) -> int:
+        return int(self.captioner.encoder.canvas_samples(len(window.waveform)))
+
+    def _draw_batch(self, windows: list[Window]) -> list[Candidates]:
+        audio = self._encode(windows)
+        generators = [torch.Generator().manual_seed(self.settings.seed) for _ in windows]
+        drawn = self._sample(windows, audio, generators)
+        for _ in range(EXTRA_ROUNDS):
+            lacking = [
+                index
+                for index, candidates in enumerate(drawn)
+                if count_distinct(candidates.texts) < self.settings.num_captions
+            ]
+            if not lacking:
+                break
+            # Every window goes on with its own generator, so who else is drawn again is nothing
+            # to it.
+            more = self._sample(
+                [windows[i] for i in lacking],
+                audio.select(lacking),
+                [generators[i] for i in lacking],
+            )
+            for index, extra in zip(lacking, more, strict=True):
+                drawn[index] = Candidates(
+                    drawn[index].texts + extra.texts,
+                    torch.cat([drawn[index].text_vectors, extra.text_vectors]),
+                    drawn[index].pooled,
+                )
+        return drawn
+
+    def _encode(self, windows: list[Window]) -> AudioFeatures:
+        filled = self._fill(windows)
+        waveforms = torch.zeros(len(filled), self._canvas(windows[0]))  # (B, T)
+        for row, window in zip(waveforms, filled, strict=True):
+            row[: len(window.waveform)] = torch.from_numpy(window.waveform)
+        num_samples = torch.tensor([len(window.waveform) for window in filled])
+        device = self.captioner.device
+        with OneClipPerProduct(len(filled), enabled=self.on_cpu):
+            audio: AudioFeatures = self.captioner.encoder(
+                waveforms.to(device), num_samples.to(device)
+            )
+        return audio.select(slice(0, len(windows)))
+
+    def _sample(
+        self,
+        windows: list[Window],
+        audio: AudioFeatures,
+        generators: list[torch.Generator],
+    ) -> list[Candidates]:
+        captioner, settings = self.captioner, self.settings
+        filled = self._fill(list(range(len(windows))))
+        fillers = [torch.Generator().manual_seed(settings.seed) for _ in filled[len(windows) :]]
+        with OneClipPerProduct(len(filled), enabled=self.on_cpu):
+            memory = captioner.denoiser.prepare_audio(audio.select(filled))
+            ids = sample_latents(
+                captioner.denoiser,
+                captioner.latent_space,
+                captioner.scheduler,
+                memory,
+                settings.num_candidates,
+                captioner.denoiser.config.max_length,
+                generators + fillers,
+                settings.num_steps,
+                guidance_scale=settings.guidance_scale,
+                initial_noise_scale=settings.initial_noise_scale,
+                callback=self._step_callback(windows) if self.callback else None,
+            )  # (B, K, L)
+            texts = self._texts(ids)
+            vectors = self._embed(texts)  # (B, K, E)
+        return [
+            Candidates(texts[i], vectors[i], audio.pooled[i].float().cpu())
+            for i in range(len(windows))
+        ]
+
+    def _texts(self, ids: Tensor) -> list[list[str]]:
+        """Texts of token ids (B, K, L): B lists of K."""
+        flat = decode_captions(self.captioner.tokenizer, ids.flatten(0, 1))
+        size = ids.shape[1]
+        return [flat[start : start + size] for start in range(0, len(flat), size)]
+
+    def _embed(self, texts: list[list[str]]) -> Tensor:
+        """Unit vectors (B, K, E) of B lists of K texts."""
+        captioner = self.captioner
+        # One length for all, because a text's vector may depend on it in the last bits.
+        length = min(captioner.denoiser.config.max_length, captioner.scorer.config.max_length)
+        flat = [text for clip in texts for text in clip]
+        ids = encode_captions(captioner.tokenizer, flat, length)  # (B * K, L)
+        vectors = captioner.scorer.embed_text(ids.to(captioner.device))  # (B * K, E)
+        return vectors.float().cpu().unflatten(0, (len(texts), -1))  # (B, K, E)
+
+    def _fill(self, items: list[T]) -> list[T]:
+        missing = 0 if self.on_cpu else ACCELERATOR_CLIPS - len(items)
+        return items + [items[0]] * missing
+
+    def _step_callback(self, windows: list[Window]) -> Callable[[int, int, Tensor], None]:
+        def call(step: int, num_steps: int, ids: Tensor) -> None:
+            texts = self._texts(ids)
+            for window, candidates in zip(windows, texts, strict=False):
+                seen = CaptionStep(
+                    window.file_name, window.start, step, num_steps, tuple(candidates)
+                )
+                self.callback(seen)  # type: ignore[misc]
+
+        return call

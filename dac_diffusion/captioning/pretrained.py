@@ -1,0 +1,240 @@
+"""Checkpoint folders: find one, check that it is complete, and load its components."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dac_diffusion.errors import CheckpointError
+
+BUILTIN = "builtin"
+INDEX_FILE = "model_index.json"
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+COMPONENTS = ("encoder", "denoiser", "latent_space", "tokenizer", "scheduler", "scorer")
+# The only places from which a checkpoint may name a class: loading one runs no code of its own.
+LIBRARIES = re.compile(r"(dac_diffusion(\.\w+)*|diffusers|transformers)")
+DOWNLOADED_FILES = ("*.json", "*.safetensors", "*.md")
+
+
+def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
+    """The folder of a checkpoint: the built-in one, a folder here, or a copy from the Hub.
+
+    Raises CheckpointError where there is none under this name.
+    """
+    if str(name) == BUILTIN:
+        folder = Path(__file__).parents[1] / "builtin"
+        if not (folder / INDEX_FILE).is_file():
+            raise CheckpointError(f"{folder}: this installation has no built-in checkpoint")
+        return folder
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{name}: is a file; give the checkpoint folder that holds it")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(name)):
+        raise CheckpointError(
+            f"{name}: there is no such checkpoint folder; give a folder, a Hub id (owner/name) "
+            f"or {BUILTIN!r}"
+        )
+    return _from_hub(str(name), revision)
+
+
+def load_components(folder: Path, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The components of a checkpoint by name, in evaluation mode, and its default settings.
+
+    Raises CheckpointError, naming the file, where anything is missing, damaged or not ours.
+    """
+    index = _read_json(folder / INDEX_FILE)
+    if index.get("_class_name") != "DiffusionCaptioner":
+        raise CheckpointError(
+            f"{folder / INDEX_FILE}: describes a {index.get('_class_name')}, not a "
+            "DiffusionCaptioner; give a checkpoint of dac-diffusion"
+        )
+    classes = {name: _component_class(folder, name, index) for name in COMPONENTS}
+    # Every file is looked at before the first model is built, so that errors come at once.
+    for name, cls in classes.items():
+        _check_files(folder / name, cls)
+    with quiet_libraries():
+        components = {name: _load(folder / name, cls, dtype) for name, cls in classes.items()}
+    settings = {key: value for key, value in index.items() if key not in COMPONENTS}
+    return components, {key: v for key, v in settings.items() if not key.startswith("_")}
+
+
+def _component_class(folder: Path, name: str, index: dict[str, Any]) -> type:
+    where = folder / INDEX_FILE
+    entry = index.get(name)
+    if entry is None:
+        raise CheckpointError(f"{where}: does not name the component {name!r}; save it again")
+    if not (isinstance(entry, list) and [type(part) for part in entry] == [str, str]):
+        raise CheckpointError(f"{where}: {name!r} must be [library, class], found {entry!r}")
+    library, class_name = entry
+    if not LIBRARIES.fullmatch(library):
+        raise CheckpointError(
+            f"{where}: {name!r} comes from {library!r}, but only classes of dac_diffusion, "
+            "diffusers and transformers are loaded"
+        )
+    try:
+        cls = getattr(importlib.import_module(library), class_name)
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(
+            f"{where}: this installation has no class {library}.{class_name} for {name!r}; "
+            "upgrade dac-diffusion or use another checkpoint"
+        ) from error
+    if not (isinstance(cls, type) and _kind(cls)):
+        raise CheckpointError(
+            f"{where}: {library}.{class_name} is no model, scheduler or tokenizer, "
+            f"so it cannot be {name!r}"
+        )
+    return cls
+
+
+def _kind(cls: type) -> str | None:
+    from diffusers import ModelMixin, SchedulerMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    kinds = {
+        "model": ModelMixin,
+        "scheduler": SchedulerMixin,
+        "tokenizer": PreTrainedTokenizerBase,
+        "transformers model": PreTrainedModel,
+    }
+    return next((kind for kind, base in kinds.items() if issubclass(cls, base)), None)
+
+
+def _check_files(folder: Path, cls: type) -> None:
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: this component's folder is missing; copy it again")
+    kind = _kind(cls)
+    settings = {"tokenizer": "tokenizer.json", "scheduler": "scheduler_config.json"}
+    _read_json(folder / settings.get(str(kind), "config.json"))
+    if kind in ("tokenizer", "scheduler"):
+        return
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise CheckpointError(f"{folder / WEIGHTS_FILE}: is missing; copy the checkpoint again")
+    for path in weights:
+        _check_weights(path)
+
+
+def _check_weights(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:  # reads the header, checks the length
+            file.keys()
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or cut off ({error}); copy it again") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: is missing, so this is no complete checkpoint; copy or save it again"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:  # JSON and UTF-8 errors alike
+        raise CheckpointError(
+            f"{path}: damaged, not valid JSON ({error}); copy it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: damaged, a JSON object was expected; copy it again")
+    return content
+
+
+def _load(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
+    try:
+        if _kind(cls) == "model":
+            return _load_model(folder, cls, dtype)
+        if _kind(cls) == "transformers model":
+            model = cls.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+            return model.eval()
+        return cls.from_pretrained(folder, local_files_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a library raises on a file that does not fit it
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{folder}: cannot be loaded as {cls.__name__} ({type(error).__name__}: {reason})"
+        ) from error
+
+
+def _load_model(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
+    model, found = cls.from_pretrained(
+        folder,
+        torch_dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        low_cpu_mem_usage=False,
+        output_loading_info=True,
+    )
+    # The library fills in random weights for missing ones and carries on.
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found[problem]:
+            names = ", ".join(sorted(str(key) for key in found[problem])[:3])
+            raise CheckpointError(
+                f"{folder}: {problem.replace('_', ' ')} in the weights ({names}, ...): "
+                "config.json and the weights do not belong together; copy both again"
+            )
+    return model.eval()
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hold back the libraries' warnings and bars; what matters is checked and raised here."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(before[0])
+        transformers_logging.set_verbosity(before[1])
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    patterns = list(DOWNLOADED_FILES)
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=patterns, local_files_only=True
+            )
+        )
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        raise CheckpointError(
+            f"{name}: no such folder here, not downloaded before, and HF_HUB_OFFLINE is set"
+        )
+    try:
+        files = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
+        size = sum(f.size or 0 for f in files if f.rfilename.endswith((".json", ".safetensors")))
+        logging.getLogger("dac_diffusion").warning(
+            "downloading the checkpoint %s from the Hugging Face Hub (%.1f MB)",
+            name,
+            size / 1e6,
+        )
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
+        raise CheckpointError(
+            f"{name}: no such folder here, and the Hugging Face Hub does not give it "
+            f"({type(error).__name__}: {reason[:160]}); give the path of a checkpoint folder"
+        ) from error

@@ -1,0 +1,53 @@
+"""What the captioner returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One caption and its score: the cosine of audio and text in the scorer's space, -1 to 1."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The captions of one window of a recording, best first; start and end in seconds."""
+
+    start: float
+    end: float
+    captions: tuple[Caption, ...]
+
+
+@dataclass(frozen=True)
+class ClipCaptions:
+    """The captions of one recording, distinct and best first, or the reason why there are none.
+
+    candidates: every caption that was drawn, in the order of drawing, before any was left out.
+    segments: one for each window of `encoder.window_seconds`; a short recording has one.
+    error: one line where the recording could not be captioned, else None.
+    """
+
+    file_name: str
+    duration_seconds: float
+    captions: tuple[Caption, ...] = ()
+    candidates: tuple[str, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class CaptionStep:
+    """What a callback sees after a denoising step: the text of every candidate at that step.
+
+    step counts from 1 to num_steps; start_seconds is where the window begins in the recording.
+    """
+
+    file_name: str
+    start_seconds: float
+    step: int
+    num_steps: int
+    texts: tuple[str, ...]

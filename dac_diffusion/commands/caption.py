@@ -1,0 +1,162 @@
+"""`dac-diffusion caption`: captions for recordings and folders of recordings."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from dac_diffusion.errors import ConfigError, DacError
+
+if TYPE_CHECKING:
+    from dac_diffusion.captioner import ClipCaptions, DiffusionCaptioner
+
+SCHEDULERS = ("default", "ddim", "dpm++")
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Describe the command."""
+    parser = commands.add_parser("caption", help="caption recordings and folders of recordings")
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="a recording, or a folder to search")
+    add("--model", default="builtin", help="builtin, a checkpoint folder or a Hub id")
+    add("--num-captions", type=int, default=5, help="captions of each recording (5)")
+    add("--num-candidates", type=int, help="candidates to choose them from (the checkpoint's)")
+    add("--num-steps", type=int, help="denoising steps (the checkpoint's)")
+    add("--guidance-scale", type=float, help="above 1: closer to the audio, half as fast")
+    add("--initial-noise-scale", type=float, default=1.0, help="below 1: safer, less diverse (1)")
+    add("--scheduler", default="default", help=f"{', '.join(SCHEDULERS)} (default)")
+    add("--seed", type=int, default=0, help="the same seed gives the same captions (0)")
+    add("--format", choices=sorted(WRITERS), default="text", help="of the output (text)")
+    add("--output", type=Path, metavar="FILE", help="write here; appears once it is complete")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    add("--dtype", default="auto", help="auto, float32, bfloat16 (auto: float32 on the CPU)")
+    add("--batch-size", type=int, default=32, help="windows taken into memory at a time (32)")
+    add("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """Caption all inputs; returns the errors of those that could not be captioned."""
+    if arguments.scheduler not in SCHEDULERS:
+        raise ConfigError(
+            f"--scheduler {arguments.scheduler}: unknown, use one of {', '.join(SCHEDULERS)}"
+        )
+    with _open_output(arguments.output) as file:  # first: a wrong folder shows before the work
+        captioner = load_captioner(arguments)
+        write = WRITERS[arguments.format](file)
+        started = time.perf_counter()
+        results = captioner(
+            list(arguments.paths),
+            num_captions=arguments.num_captions,
+            num_candidates=arguments.num_candidates,
+            num_steps=arguments.num_steps,
+            guidance_scale=arguments.guidance_scale,
+            seed=arguments.seed,
+            batch_size=arguments.batch_size,
+            initial_noise_scale=arguments.initial_noise_scale,
+            progress=False if arguments.quiet else None,
+            on_result=lambda result: write(result) if result.error is None else None,
+        )
+        seconds = time.perf_counter() - started
+        errors = [result.error for result in results if result.error is not None]
+        captioned = len(results) - len(errors)
+        if arguments.output is not None and not captioned:
+            raise DacError("; ".join(errors) + f"; {arguments.output} was not written")
+        if arguments.format == "text":
+            file.write(f"{captioned} captioned in {seconds:.2f} s\n")
+    return errors
+
+
+def load_captioner(arguments: argparse.Namespace) -> DiffusionCaptioner:
+    """The captioner that --model, --device, --dtype and --scheduler ask for."""
+    device = choose_device(arguments.device)  # before the seconds that loading takes
+    from dac_diffusion.captioner import DiffusionCaptioner
+    from dac_diffusion.captioning.pretrained import quiet_libraries
+
+    captioner = DiffusionCaptioner.from_pretrained(arguments.model, arguments.dtype, device)
+    if arguments.scheduler != "default":
+        from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+        stock = DDIMScheduler if arguments.scheduler == "ddim" else DPMSolverMultistepScheduler
+        with quiet_libraries():  # it would complain about settings that only our scheduler has
+            captioner.scheduler = stock.from_config(captioner.scheduler.config)
+    return captioner
+
+
+def choose_device(name: str) -> str:
+    """A device that is there; "auto" prefers an accelerator. Raises ConfigError for another."""
+    import torch
+
+    accelerators = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if name == "auto":
+        return next((kind for kind, available in accelerators.items() if available()), "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {name}: unknown, use auto, cpu, cuda or mps") from error
+    available = device.type == "cpu" or accelerators.get(device.type, lambda: False)()
+    if available and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        available = False
+    if not available:
+        raise ConfigError(f"--device {name}: this machine has none; use --device auto")
+    return name
+
+
+def _open_output(path: Path | None) -> nullcontext[IO[str]] | IO[str]:
+    if path is None:
+        return nullcontext(sys.stdout)
+    from dac_diffusion.files import atomic_write
+
+    return atomic_write(path)
+
+
+def _text_writer(file: IO[str]) -> Callable[[ClipCaptions], None]:
+    def write(clip: ClipCaptions) -> None:
+        file.write(f"{_printable(clip.file_name)}  ({clip.duration_seconds:.1f} s)\n")
+        for caption in clip.captions:
+            file.write(f"  {caption.score:6.3f}  {caption.text}\n")
+        if not clip.captions:
+            file.write("  (the model found no words)\n")
+        file.flush()
+
+    return write
+
+
+def _jsonl_writer(file: IO[str]) -> Callable[[ClipCaptions], None]:
+    def write(clip: ClipCaptions) -> None:
+        row = {
+            "file_name": _printable(clip.file_name),
+            "duration_seconds": round(clip.duration_seconds, 3),
+            "captions": [{"text": c.text, "score": round(c.score, 4)} for c in clip.captions],
+        }
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+
+    return write
+
+
+def _csv_writer(file: IO[str]) -> Callable[[ClipCaptions], None]:
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(["file_name", "caption_predicted"])  # the DCASE columns
+
+    def write(clip: ClipCaptions) -> None:
+        best = clip.captions[0].text if clip.captions else ""
+        rows.writerow([_printable(clip.file_name), best])
+        file.flush()
+
+    return write
+
+
+def _printable(file_name: str) -> str:
+    """A file name as UTF-8 text; bytes that are none become a replacement character."""
+    return file_name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+WRITERS = {"text": _text_writer, "jsonl": _jsonl_writer, "csv": _csv_writer}

@@ -1,0 +1,1 @@
+"""Data: built-in soundscapes, dataset readers and the feature cache."""

@@ -1,0 +1,75 @@
+"""Frozen-encoder features of a pool of scenes, computed once and kept in memory as float16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dac_diffusion.data.scene_cache import ScenePool
+from dac_diffusion.encoders.base import AudioFeatures
+from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
+from dac_diffusion.data.augmentation import AugmentationConfig, augment_log_mel
+
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class SceneFeatures:
+    """Features of N scenes heard V times: features (V, N, S, D), pooled (V, N, P), mask (N, S)."""
+
+    features: Tensor
+    pooled: Tensor
+    mask: Tensor
+
+    @property
+    def num_views(self) -> int:
+        """How many augmented hearings of each scene there are."""
+        return len(self.features)
+
+    def select(self, scenes: np.ndarray, views: np.ndarray) -> AudioFeatures:
+        """The features of some scenes, each in one of its views, as float32 (B, S, D)."""
+        i, v = torch.from_numpy(scenes), torch.from_numpy(views)
+        return AudioFeatures(self.features[v, i].float(), self.mask[i], self.pooled[v, i].float())
+
+
+@torch.inference_mode()
+def encode_pool(
+    encoder: ConvolutionalEncoder,
+    pool: ScenePool,
+    num_views: int,
+    augmentation: AugmentationConfig | None,
+    seed: int,
+    progress: bool = True,
+) -> SceneFeatures:
+    """Encode every scene `num_views` times; the first view is clean, the others are augmented."""
+    encoder.eval()
+    frames = int(encoder.num_frames(torch.tensor(_total_samples(encoder, pool))))
+    size, width = len(pool), encoder.feature_dim
+    features = torch.zeros(num_views, size, frames, width, dtype=torch.float16)
+    pooled = torch.zeros(num_views, size, encoder.pooled_dim, dtype=torch.float16)
+    mask = torch.zeros(size, frames, dtype=torch.bool)
+    bar = tqdm(total=num_views * size, desc="encoding scenes", disable=not progress)
+    for view in range(num_views):
+        generator = torch.Generator().manual_seed(seed * 1000 + view)
+        for start in range(0, size, BATCH_SIZE):
+            rows = slice(start, min(start + BATCH_SIZE, size))
+            log_mel = torch.from_numpy(pool.log_mel[rows].astype(np.float32))
+            if view > 0 and augmentation is not None:
+                log_mel = augment_log_mel(log_mel, augmentation, generator)
+            num_samples = torch.from_numpy(pool.num_samples[rows])
+            with torch.autocast("cpu", torch.bfloat16):
+                audio = encoder.encode_log_mel(log_mel, num_samples)
+            features[view, rows] = audio.features[:, :frames].half()
+            pooled[view, rows] = audio.pooled.half()
+            mask[rows] = audio.mask[:, :frames]
+            bar.update(len(log_mel))
+    bar.close()
+    return SceneFeatures(features, pooled, mask)
+
+
+def _total_samples(encoder: ConvolutionalEncoder, pool: ScenePool) -> int:
+    return (pool.log_mel.shape[1] - 1) * encoder.config.hop_length

@@ -1,0 +1,1 @@
+"""Continuous diffusion over caption latents: schedule, denoiser, objective, sampling."""

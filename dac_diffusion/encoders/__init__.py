@@ -1,0 +1,1 @@
+"""Audio encoders: waveform -> features (B, S, D), mask (B, S) and one pooled vector (B, P)."""

@@ -1,0 +1,55 @@
+"""What every audio encoder takes and returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AudioFeatures:
+    """Features of B windows of audio.
+
+    features: (B, S, D), mask: (B, S) bool and True on real audio, pooled: (B, P).
+    """
+
+    features: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+    def select(self, indices: Tensor | slice | list[int]) -> AudioFeatures:
+        """The features of some of the windows, (len(indices), ...)."""
+        return AudioFeatures(self.features[indices], self.mask[indices], self.pooled[indices])
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> AudioFeatures:
+        """The same features on another device or in another floating-point type."""
+        return AudioFeatures(
+            self.features.to(device=device, dtype=dtype),
+            self.mask.to(device=device),
+            self.pooled.to(device=device, dtype=dtype),
+        )
+
+
+class AudioEncoder(Protocol):
+    """Anything that turns padded waveforms into AudioFeatures, each clip on its own.
+
+    A clip's features must not depend on the other clips of its batch: `canvas_samples` gives the
+    padded length of a window as a function of that window's own length only, and the caller puts
+    windows of one canvas into one batch.
+    """
+
+    sampling_rate: int
+    window_seconds: float
+    feature_dim: int
+    pooled_dim: int
+
+    def canvas_samples(self, num_samples: int) -> int:
+        """The padded length, in samples, of a window of `num_samples`."""
+
+    def __call__(self, waveform: Tensor, num_samples: Tensor) -> AudioFeatures:
+        """Encode waveforms (B, T) of which the first `num_samples` (B,) samples are audio."""

@@ -1,0 +1,1 @@
+"""What captions are worth: quality, diversity, well-formedness, the sounds they name."""

@@ -1,0 +1,1 @@
+"""Ranking: how well a caption fits a recording."""

@@ -1,0 +1,1 @@
+"""Captions as tokens, and tokens as the continuous latents that diffusion works on."""

@@ -1,0 +1,1 @@
+"""Training: one visible loop (`loop.fit`) and the tasks that say what to train."""

@@ -1,0 +1,324 @@
+"""The one training loop of the project: every model here is trained by `fit(task, config, folder)`.
+
+How to change it. What is trained, and on what, is a `Task` (task.py): a small class with a model,
+batches, an evaluation and an export; write one, and the loop does the rest. What happens in a step
+and between steps is the body of `fit`, from top to bottom; the methods of `_Run` below it are its
+verbs. A new setting is a field of `LoopConfig` (task.py).
+
+Exact resume. The data of step s are `task.batch(s, ...)`, a pure function, and every random draw
+of the step comes from generators seeded by (seed, step, process). So a run that was killed goes on
+from its newest checkpoint to the same weights, bit by bit, as if nothing had happened (on the same
+kind of CPU, with as many threads and processes). `max_minutes` gives this up, because the learning
+rate then follows the clock.
+
+Several processes: `accelerate launch --num_processes 2 SCRIPT`. Every process draws its own batch
+and the gradients are averaged, so the batch size is per process.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dac_diffusion.errors import CheckpointError, ConfigError, DacError, MissingExtraError
+from dac_diffusion.training.batches import iterate_batches, seed_step, to_device
+from dac_diffusion.training.checkpoints import (
+    checkpoint_path,
+    list_checkpoints,
+    load_checkpoint,
+    remove_old_checkpoints,
+    save_checkpoint,
+)
+from dac_diffusion.training.ema import ExponentialMovingAverage
+from dac_diffusion.training.optimizer import (
+    build_optimizers,
+    learning_rate_factor,
+    set_learning_rate,
+)
+from dac_diffusion.training.task import FitResult, LoopConfig, Task
+
+__all__ = ["FitResult", "LoopConfig", "Task", "fit"]
+
+# The first checkpoint comes no later than this, so that trouble with saving shows early.
+EARLY_CHECKPOINT = 100
+
+
+def fit(
+    task: Task,
+    config: LoopConfig,
+    output_dir: str | Path,
+    resume: bool = True,
+    progress: bool = True,
+) -> FitResult:
+    """Train a task, going on from the newest checkpoint in `output_dir` where there is one.
+
+    Writes there `model/` and `best_model/` (what task.export makes of the last and of the best
+    averaged weights), `checkpoints/`, and `logs/` for TensorBoard.
+
+    Raises MissingExtraError without the extra `training`, CheckpointError for a checkpoint that
+    does not fit, ConfigError, and DacError when the loss is no longer a number.
+    """
+    run = _Run(task, config, Path(output_dir), resume)
+    batches = run.batches()
+    bar = run.progress_bar(progress)
+    while not run.is_over():
+        set_learning_rate(run.optimizers, run.learning_rate())
+        outputs = run.forward_and_backward(batches)
+        norm = nn.utils.clip_grad_norm_(task.model.parameters(), config.max_gradient_norm)
+        run.check_finite(outputs["loss"].item(), norm.item())
+        for optimizer in run.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        run.ema.update(task.model)
+        task.after_step(run.step, outputs)
+        run.step += 1
+        bar.update()
+        bar.set_postfix(loss=f"{outputs['loss'].item():.4g}", refresh=False)
+        if run.step == 1 or run.step % config.log_every == 0:
+            run.log(outputs, norm)
+        last = run.is_over()
+        if last or run.step % config.evaluate_every == 0:
+            run.evaluate()
+        early = run.step == min(config.checkpoint_every, EARLY_CHECKPOINT)
+        if last or early or run.step % config.checkpoint_every == 0:
+            run.save()
+    bar.close()
+    run.close()
+    return FitResult(run.step, run.minutes(), run.metrics)
+
+
+class _Run:
+    """The moving parts of one training: weights, optimizers, average, counters and logs."""
+
+    def __init__(self, task: Task, config: LoopConfig, output_dir: Path, resume: bool) -> None:
+        self.task, self.config, self.output_dir = task, config, output_dir
+        self.checkpoints = output_dir / "checkpoints"
+        self.accelerator = _make_accelerator()
+        self.rank: int = self.accelerator.process_index
+        self.world_size: int = self.accelerator.num_processes
+        self.device: torch.device = self.accelerator.device
+        self.step = 0  # optimizer steps done
+        self.best, self.metrics = -math.inf, dict[str, float]()
+        self.started, self.minutes_before = time.monotonic(), 0.0
+
+        task.model.to(self.device).train()
+        self.optimizers = build_optimizers(
+            task.model, config.optimizer, config.learning_rate, config.weight_decay, config.betas
+        )
+        self.ema = ExponentialMovingAverage(task.model, config.ema_decay)
+        self._resume(resume)
+        if config.compile:
+            task.model.compile()
+        self.model = self.accelerator.prepare_model(task.model)  # for many processes, DDP
+        is_main = self.accelerator.is_main_process
+        self.writer = _make_writer(output_dir / "logs", self.step) if is_main else None
+        self.last_log = (self.step, time.monotonic())
+
+    def batches(self) -> Iterator[Any]:
+        """Yield the batches of the steps still to do."""
+        n = self.config.gradient_accumulation_steps
+        steps = range(self.step * n, self.config.max_steps * n)
+        workers = self.config.num_workers
+        return iterate_batches(self.task, steps, self.rank, self.world_size, workers)
+
+    def is_over(self) -> bool:
+        """Say whether the steps or the minutes are used up."""
+        if self.config.max_minutes is not None and self._share_of_time() >= 1:
+            return True
+        return self.step >= self.config.max_steps
+
+    def minutes(self) -> float:
+        """Return the wall-clock minutes of this run and of those it goes on from."""
+        return self.minutes_before + (time.monotonic() - self.started) / 60
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the next step."""
+        config = self.config
+        done = (self.step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
+        if config.max_minutes is not None:
+            done = max(done, self._share_of_time())
+        return config.learning_rate * learning_rate_factor(
+            self.step, config.warmup_steps, done, config.decay, config.final_learning_rate
+        )
+
+    def forward_and_backward(self, batches: Iterator[Any]) -> dict[str, Tensor]:
+        """Leave the gradients of a step in the model; return its outputs, joined and detached."""
+        n, bf16 = self.config.gradient_accumulation_steps, self.config.mixed_precision == "bf16"
+        parts = []
+        for index in range(self.step * n, self.step * n + n):
+            batch = to_device(next(batches), self.device)
+            generator = seed_step(self.config.seed, index, self.rank, self.device)
+            # Gradients travel between processes only once, with the last batch of the step.
+            last = index == self.step * n + n - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    outputs = self.model(batch, generator)
+                (outputs["loss"].float() / n).backward()
+            parts.append({name: value.detach() for name, value in outputs.items()})
+        return {name: self._join([part[name] for part in parts]) for name in parts[0]}
+
+    def _join(self, values: list[Tensor]) -> Tensor:
+        """Join an output of the step's batches and processes: mean of scalars, else all rows."""
+        joined: Tensor
+        if values[0].ndim == 0:
+            joined = torch.stack([value.float() for value in values]).mean()
+            return self.accelerator.reduce(joined, "mean") if self.world_size > 1 else joined
+        joined = torch.cat(values)
+        return self.accelerator.gather(joined) if self.world_size > 1 else joined
+
+    def check_finite(self, loss: float, gradient_norm: float) -> None:
+        """Raise DacError when the loss or the gradients are no longer numbers."""
+        if math.isfinite(loss) and math.isfinite(gradient_norm):
+            return
+        saved = list_checkpoints(self.checkpoints)
+        raise DacError(
+            f"{self.output_dir}: at step {self.step} the loss is {loss:g} and the gradient norm "
+            f"{gradient_norm:g}; lower learning_rate (now {self.config.learning_rate:g}) or "
+            "max_gradient_norm, raise warmup_steps, or set mixed_precision=no, and start again "
+            f"(the newest checkpoint: {saved[-1].name if saved else 'none'})"
+        )
+
+    def log(self, outputs: Mapping[str, Tensor], gradient_norm: Tensor) -> None:
+        """Write the step's scalars and the speed since the last time to TensorBoard."""
+        if self.writer is None:
+            return
+        (step_before, time_before), self.last_log = self.last_log, (self.step, time.monotonic())
+        seconds = (self.last_log[1] - time_before) / (self.step - step_before)
+        scalars = {name: value.item() for name, value in outputs.items() if value.ndim == 0}
+        scalars["learning_rate"] = self.optimizers[0].param_groups[0]["lr"]
+        scalars["gradient_norm"] = gradient_norm.item()
+        scalars["seconds_per_step"] = seconds
+        scalars["steps_per_second"] = 1 / max(seconds, 1e-9)
+        for name, value in scalars.items():
+            self.writer.add_scalar(f"train/{name}", value, self.step)
+
+    def evaluate(self) -> None:
+        """Let the task measure the averaged weights, and keep the best so far."""
+        if self.writer is not None:  # the first process
+            self.task.model.eval()
+            with self.ema.swapped(self.task.model), torch.no_grad():
+                self.metrics = self.task.evaluate(self.step, self.task.model, self.writer)
+            self.task.model.train()
+            for name, value in self.metrics.items():
+                self.writer.add_scalar(f"validation/{name}", value, self.step)
+            score = self._score()
+            if score > self.best:
+                self.best = score
+                self._write(self.checkpoints / "best", self.output_dir / "best_model")
+        self.accelerator.wait_for_everyone()
+
+    def _score(self) -> float:
+        """Return the metric that decides, its sign turned so that higher is better."""
+        wanted = self.config.best_metric
+        name = wanted.lstrip("+-")
+        if not self.metrics:
+            return -math.inf
+        if name not in self.metrics:
+            known = ", ".join(self.metrics)
+            raise ConfigError(f"best_metric: '{name}' is not measured; choose one of {known}")
+        return -self.metrics[name] if wanted.startswith("-") else self.metrics[name]
+
+    def save(self) -> None:
+        """Write a checkpoint and the usable model, and drop the oldest checkpoint."""
+        if self.writer is not None:
+            self.writer.flush()
+            self._write(checkpoint_path(self.checkpoints, self.step), self.output_dir / "model")
+            remove_old_checkpoints(self.checkpoints, self.config.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _write(self, checkpoint: Path, export: Path) -> None:
+        state = {
+            "step": self.step,
+            "minutes": self.minutes(),
+            "best": self.best if math.isfinite(self.best) else None,
+            "metrics": self.metrics,
+            "config": asdict(self.config),
+            "task": self.task.state(),
+        }
+        # The export first: a run killed between the two does both again.
+        with self.ema.swapped(self.task.model):
+            self.task.export(export)
+        save_checkpoint(checkpoint, self.task.model, self.ema, self.optimizers, state)
+
+    def _resume(self, resume: bool) -> None:
+        """Make the folder, and go on from its newest checkpoint."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror
+            raise DacError(
+                f"{self.output_dir}: cannot be made ({reason}); choose another folder"
+            ) from error
+        found = list_checkpoints(self.checkpoints)
+        self.accelerator.wait_for_everyone()  # nobody writes before everybody has looked
+        if found and not resume:
+            raise CheckpointError(
+                f"{self.checkpoints}: holds checkpoints of an earlier run; resume it, delete it, "
+                "or choose another output folder"
+            )
+        if found:
+            state = load_checkpoint(found[-1], self.task.model, self.ema, self.optimizers)
+            self.step, self.minutes_before = state["step"], state["minutes"]
+            self.best = -math.inf if state["best"] is None else state["best"]
+            self.metrics = state["metrics"]
+            self.task.load_state(state["task"])
+
+    def _share_of_time(self) -> float:
+        """Return the share of `max_minutes` that is over, by the clock of the first process."""
+        assert self.config.max_minutes is not None
+        share = torch.tensor(self.minutes() / self.config.max_minutes, device=self.device)
+        if self.world_size > 1:
+            torch.distributed.broadcast(share, src=0)
+        return share.item()
+
+    def progress_bar(self, shown: bool) -> Any:
+        """Return the bar of the first process; elsewhere, or if not shown, a silent one."""
+        from tqdm import tqdm
+
+        total, hidden = self.config.max_steps, not shown or self.writer is None
+        return tqdm(total=total, initial=self.step, disable=hidden, desc="training", unit="step")
+
+    def close(self) -> None:
+        """Finish the logs."""
+        if self.writer is not None:
+            self.writer.close()
+        self.accelerator.wait_for_everyone()
+
+
+def _make_accelerator() -> Any:
+    try:
+        from accelerate import (
+            Accelerator,
+            DistributedDataParallelKwargs,
+            InitProcessGroupKwargs,
+        )
+    except ImportError as error:
+        raise _missing("accelerate") from error
+    # A step may leave weights unused (self-conditioning, the null condition), and the other
+    # processes wait while the first evaluates. The precision is set by autocast in
+    # `forward_and_backward`, because Accelerate would patch it into the model.
+    unused_weights = DistributedDataParallelKwargs(find_unused_parameters=True)
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+    return Accelerator(mixed_precision="no", kwargs_handlers=[unused_weights, patience])
+
+
+def _make_writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise _missing("tensorboard") from error
+    # What a killed run logged after its last checkpoint is superseded.
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+
+def _missing(library: str) -> MissingExtraError:
+    return MissingExtraError(
+        f'training needs {library}: pip install "dac-diffusion[training]" brings it'
+    )

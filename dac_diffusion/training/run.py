@@ -1,0 +1,239 @@
+"""`dac-diffusion train CONFIG`: encoder stage, then captioner stage, from one config file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from dac_diffusion.configuration import load_config, save_config
+from dac_diffusion.data.augmentation import AugmentationConfig
+from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
+from dac_diffusion.data.scene_features import encode_pool
+from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
+from dac_diffusion.data.tables import read_captions
+from dac_diffusion.diffusion.denoiser import CaptionDenoiser
+from dac_diffusion.diffusion.objective import ObjectiveConfig
+from dac_diffusion.diffusion.schedule import NoiseSchedule
+from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.files import make_folder
+from dac_diffusion.ranking.similarity import AudioTextScorer
+from dac_diffusion.text.contextual_space import ContextualSpace, load_sentence_encoder
+from dac_diffusion.text.embedding_space import EmbeddingSpace
+from dac_diffusion.text.tokenizer import train_tokenizer
+from dac_diffusion.training.captioner import (
+    CaptionerTask,
+    CaptionerTrainer,
+    CaptionerTrainingConfig,
+    FrozenParts,
+    LatentSpaceModule,
+)
+from dac_diffusion.training.encoder import EncoderTask, EncoderTrainer, EncoderTrainingConfig
+from dac_diffusion.training.loop import FitResult, LoopConfig, fit
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The tokenizer, and which latent space captions live in."""
+
+    vocabulary_size: int = 1500
+    caption_files: tuple[str, ...] = ()  # further captions for the vocabulary: AudioCaps, Clotho
+    max_length: int = 24
+    latent_space: Literal["embedding", "contextual"] = "embedding"
+    latent_dim: int = 128  # of the embedding space; the contextual one has its encoder's
+    likelihood: Literal["off", "learned", "exact"] = "off"
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the audio encoder; `pretrained` is a folder of an earlier encoder stage."""
+
+    pretrained: str | None = None
+    channels: tuple[int, ...] = (24, 32, 64, 160, 320)
+    width: int = 256
+    depth: int = 2
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Sizes of the denoiser."""
+
+    width: int = 256
+    depth: int = 8
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The noise schedule that training starts from, before it is fitted to the loss."""
+
+    kind: Literal["gumbel", "tangent"] = "gumbel"
+    location: float = 3.0
+    scale: float = 1.0
+    tangent_strength: float = 7.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything `dac-diffusion train` can be told."""
+
+    output_dir: str = "runs/soundscapes"
+    seed: int = 0
+    max_steps: int | None = None  # a cap on both stages, for trials
+    training_scenes: int = 12000
+    validation_scenes: int = 500
+    render_workers: int = 2
+    cache_dir: str | None = None  # for rendered scenes; default: inside output_dir
+    soundscapes: SoundscapeConfig = field(default_factory=SoundscapeConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder_training: EncoderTrainingConfig = field(default_factory=EncoderTrainingConfig)
+    encoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=3000))
+    feature_augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    captioner_training: CaptionerTrainingConfig = field(default_factory=CaptionerTrainingConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=10000))
+
+
+def train(
+    config_path: str | Path, overrides: Sequence[str] = (), progress: bool = True
+) -> FitResult:
+    """Train what a config file describes; the captioner ends up in `output_dir`/model.
+
+    A run that was stopped goes on where it was when the same command is given again.
+    Raises ConfigError, DataError, CheckpointError and MissingExtraError, each in one line.
+    """
+    config = load_config(TrainingConfig, config_path, overrides)
+    output = make_folder(config.output_dir)
+    save_config(config, output / "config.yaml")
+    pools = render_pools(config, progress)
+    parts = train_encoder_stage(config, pools, progress)
+    return train_captioner_stage(config, pools, parts, progress)
+
+
+def render_pools(config: TrainingConfig, progress: bool) -> tuple[ScenePool, ScenePool]:
+    """The training and the validation scenes, rendered once."""
+    folder = make_folder(config.cache_dir or Path(config.output_dir) / "scenes")
+    workers = config.render_workers
+    training = load_or_render_pool(
+        folder, config.soundscapes, "train", config.training_scenes, workers, progress
+    )
+    validation = load_or_render_pool(
+        folder, config.soundscapes, "validation", config.validation_scenes, workers, progress
+    )
+    return training, validation
+
+
+def make_tokenizer(config: TextConfig, pool: ScenePool) -> PreTrainedTokenizerFast:
+    """A tokenizer of the scenes' captions and of any caption files named in the config."""
+    captions = [text for group in pool.captions for text in group]
+    for path in config.caption_files:
+        captions += [text for group in read_captions(path).values() for text in group]
+    return train_tokenizer(captions, config.vocabulary_size)
+
+
+def train_encoder_stage(
+    config: TrainingConfig, pools: tuple[ScenePool, ScenePool], progress: bool
+) -> FrozenParts:
+    """Train the audio encoder, or load the one named in the config."""
+    if config.encoder.pretrained is not None:
+        return load_encoder_stage(Path(config.encoder.pretrained))
+    torch.manual_seed(config.seed)
+    folder = Path(config.output_dir) / "encoder"
+    tokenizer = make_tokenizer(config.text, pools[0])
+    sizes = config.encoder
+    encoder = ConvolutionalEncoder(
+        sampling_rate=config.soundscapes.sampling_rate,
+        window_seconds=config.soundscapes.longest_seconds,
+        channels=sizes.channels,
+        width=sizes.width,
+        depth=sizes.depth,
+        dropout=sizes.dropout,
+    )
+    scorer = AudioTextScorer(
+        len(tokenizer), encoder.pooled_dim, max_length=config.text.max_length
+    )
+    trainer = EncoderTrainer(encoder, scorer, config.encoder_training)
+    task = EncoderTask(trainer, tokenizer, *pools, seed=config.seed)
+    fit(task, _capped(config.encoder_loop, config), folder, progress=progress)
+    return load_encoder_stage(folder / "model")
+
+
+def load_encoder_stage(folder: Path) -> FrozenParts:
+    """Encoder, scorer and tokenizer of a finished encoder stage."""
+    if not (folder / "encoder" / "config.json").exists():
+        raise ConfigError(f"{folder}: holds no trained encoder; name the `model` folder of one")
+    return FrozenParts(
+        ConvolutionalEncoder.from_pretrained(folder / "encoder").eval().requires_grad_(False),
+        AudioTextScorer.from_pretrained(folder / "scorer").eval().requires_grad_(False),
+        PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
+    )
+
+
+def train_captioner_stage(
+    config: TrainingConfig,
+    pools: tuple[ScenePool, ScenePool],
+    parts: FrozenParts,
+    progress: bool,
+) -> FitResult:
+    """Train denoiser and latent space on the frozen encoder's features."""
+    views = config.captioner_training.feature_views
+    augmentation = config.feature_augmentation
+    features = encode_pool(parts.encoder, pools[0], views, augmentation, config.seed, progress)
+    validation = encode_pool(parts.encoder, pools[1], 1, None, config.seed, progress)
+    torch.manual_seed(config.seed + 1)
+    space = make_latent_space(config.text, parts.tokenizer, pools[0])
+    denoiser = CaptionDenoiser(
+        latent_dim=space.latent_dim,
+        audio_dim=parts.encoder.feature_dim,
+        pooled_dim=parts.encoder.pooled_dim,
+        max_length=config.text.max_length,
+        **dataclasses.asdict(config.denoiser),
+    )
+    pad_id = parts.tokenizer.pad_token_id
+    trainer = CaptionerTrainer(denoiser, space, _schedule(config.schedule), config.objective, pad_id)
+    task = CaptionerTask(
+        trainer,
+        config.captioner_training,
+        parts,
+        (pools[0], features),
+        (pools[1], validation),
+        config.seed,
+    )
+    return fit(task, _capped(config.loop, config), config.output_dir, progress=progress)
+
+
+def make_latent_space(
+    config: TextConfig, tokenizer: PreTrainedTokenizerFast, pool: ScenePool
+) -> LatentSpaceModule:
+    """The latent space that the config names."""
+    if config.latent_space == "embedding":
+        return EmbeddingSpace(len(tokenizer), config.latent_dim, likelihood=config.likelihood)
+    encoder = load_sentence_encoder()
+    space = ContextualSpace(len(tokenizer), encoder.latent_dim, config.max_length)
+    space.attach_encoder(encoder, tokenizer)
+    space.fit_statistics([group[0] for group in pool.captions[:5000]])
+    return space
+
+
+def _schedule(config: ScheduleConfig) -> NoiseSchedule:
+    if config.kind == "tangent":
+        return NoiseSchedule.tangent(config.tangent_strength)
+    return NoiseSchedule.gumbel(config.location, config.scale)
+
+
+def _capped(loop: LoopConfig, config: TrainingConfig) -> LoopConfig:
+    if config.max_steps is None:
+        return loop
+    return dataclasses.replace(loop, max_steps=min(loop.max_steps, config.max_steps))

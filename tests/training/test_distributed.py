@@ -1,0 +1,37 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+
+
+def launch(folder: Path, *settings: str) -> None:
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        "--main_process_port", "0", str(HERE / "tiny_task.py"), str(folder), *settings,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo over the loopback device")
+def test_two_processes_see_different_batches_and_agree_on_the_weights(tmp_path: Path) -> None:
+    launch(tmp_path, "max_steps=6", "checkpoint_every=3", "gradient_accumulation_steps=2")
+    first, second = (torch.load(tmp_path / f"rank_{rank}.pt") for rank in (0, 1))
+    assert [path.name for path in sorted((tmp_path / "checkpoints").glob("step_*"))] == [
+        "step_00000003",
+        "step_00000006",
+    ]
+    for name, weight in first["weights"].items():
+        assert torch.equal(weight, second["weights"][name]), name
+    # Both see the outputs of both: 2 batches x 6 rows x 2 processes, none twice.
+    assert first["calls"] == second["calls"]
+    assert first["seen"] == second["seen"]
+    rows = first["calls"][0][1]
+    assert len(rows) == len(set(rows)) == 24
