@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -54,12 +55,15 @@ def add_clips(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=Path, default=SHARED_CLIPS, help="folder with clips.csv")
 
 
+class _NothingToWriteYetError(Exception):
+    """Leaves atomic_write before anything gets the final name."""
+
+
 def check_output(path: Path | None) -> None:
     """Raise DacError before the work starts where its result could not be written."""
     if path is not None:
-        with atomic_write(path.with_name(path.name + ".check")):
-            pass
-        path.with_name(path.name + ".check").unlink()
+        with contextlib.suppress(_NothingToWriteYetError), atomic_write(path):
+            raise _NothingToWriteYetError
 
 
 def load_captioner(model: str, threads: int | None) -> Captioner:
@@ -160,7 +164,10 @@ def report(
     name: str, args: argparse.Namespace, table: Sequence[Row], raw: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything that goes into the result file."""
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    settings = {
+        key: os.path.relpath(value, FOLDER.parent) if isinstance(value, Path) else value
+        for key, value in vars(args).items()
+    }
     return {
         "benchmark": name,
         "version": package_version(),

@@ -95,9 +95,7 @@ def main() -> None:
     write_report(args.output, content)
 
 
-def caption_scenes(
-    captioner: Captioner, args: argparse.Namespace
-) -> tuple[list[Row], list[Row]]:
+def caption_scenes(captioner: Captioner, args: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     """The scenes (labels, relation, references), and their captions at every number of steps."""
     clips = None if str(args.clips) == "none" else args.clips
     dataset = validation_scenes(clips, args.scene_seed)

@@ -90,7 +90,9 @@ def write_clips(folder: Path, count: int, seed: int) -> list[Path]:
     """Different 10 s scenes of the synthesizers as wav files."""
     import soundfile
 
-    config = SoundscapeConfig(shortest_seconds=CLIP_SECONDS, longest_seconds=CLIP_SECONDS, seed=seed)
+    config = SoundscapeConfig(
+        shortest_seconds=CLIP_SECONDS, longest_seconds=CLIP_SECONDS, seed=seed
+    )
     dataset = SoundscapeDataset(config, "validation")
     files = []
     for index in tqdm(range(count), desc="making clips", unit="clip"):

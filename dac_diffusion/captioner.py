@@ -69,6 +69,8 @@ class DiffusionCaptioner(DiffusionPipeline):
             scorer=scorer,
         )
         self.register_to_config(
+            # Its name in every version of transformers, not the one in the installed version.
+            tokenizer=("transformers", "PreTrainedTokenizerFast"),
             num_steps=num_steps,
             num_candidates=num_candidates,
             guidance_scale=guidance_scale,
@@ -162,7 +164,7 @@ class DiffusionCaptioner(DiffusionPipeline):
     def _chunks(
         self, recordings: Iterator[Recording], num_windows: int
     ) -> Iterator[list[Recording]]:
-        """Group recordings so that a group has about `num_windows` windows: memory stays bounded."""
+        """Groups of recordings with about `num_windows` windows each, so memory is bounded."""
         chunk: list[Recording] = []
         collected = 0
         for recording in recordings:
@@ -190,7 +192,7 @@ class DiffusionCaptioner(DiffusionPipeline):
     def _assemble(
         self, recording: Recording, drawn: list[Candidates], drawer: CandidateDrawer
     ) -> ClipCaptions:
-        """Captions of every window, and of the whole: the windows' best against all of the audio."""
+        """The captions of every window, and the best of those against all of the audio."""
         assert recording.waveform is not None
         count = drawer.settings.num_captions
         rate = self.encoder.sampling_rate

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dac_diffusion.captioning.invariance import OneClipPerProduct
+from dac_diffusion.captioning.invariance import one_clip_per_product
 from dac_diffusion.captioning.results import CaptionStep
 from dac_diffusion.captioning.selection import count_distinct
 from dac_diffusion.diffusion.sampling import sample_latents
@@ -70,7 +70,7 @@ class Window:
 
 @dataclass
 class Candidates:
-    """What was drawn for a window: N texts, their vectors (N, E), the audio's pooled vector (P,)."""
+    """What was drawn for a window: N texts, their vectors (N, E), pooled audio (P,)."""
 
     texts: list[str]
     text_vectors: Tensor
@@ -103,8 +103,9 @@ class CandidateDrawer:
 
     def score(self, candidates: Candidates, pooled: Tensor) -> list[float]:
         """The cosines of the texts with a recording's pooled vector (P,)."""
-        # Always one vector at a time: see OneClipPerProduct.
-        audio = self.captioner.scorer.embed_audio(pooled[None].to(self.captioner.device))  # (1, E)
+        # Always one vector at a time: see one_clip_per_product.
+        scorer = self.captioner.scorer
+        audio = scorer.embed_audio(pooled[None].to(scorer.device, scorer.dtype))  # (1, E)
         cosines: list[float] = (candidates.text_vectors * audio.float().cpu()).sum(dim=-1).tolist()
         return cosines
 
@@ -154,7 +155,7 @@ class CandidateDrawer:
             row[: len(window.waveform)] = torch.from_numpy(window.waveform)
         num_samples = torch.tensor([len(window.waveform) for window in filled])
         device = self.captioner.device
-        with OneClipPerProduct(len(filled), enabled=self.on_cpu):
+        with one_clip_per_product(len(filled), self.captioner.device):
             audio: AudioFeatures = self.captioner.encoder(
                 waveforms.to(device), num_samples.to(device)
             )
@@ -169,7 +170,7 @@ class CandidateDrawer:
         captioner, settings = self.captioner, self.settings
         filled = self._fill(list(range(len(windows))))
         fillers = [torch.Generator().manual_seed(settings.seed) for _ in filled[len(windows) :]]
-        with OneClipPerProduct(len(filled), enabled=self.on_cpu):
+        with one_clip_per_product(len(filled), self.captioner.device):
             memory = captioner.denoiser.prepare_audio(audio.select(filled))
             ids = sample_latents(
                 captioner.denoiser,
@@ -216,7 +217,7 @@ class CandidateDrawer:
             texts = self._texts(ids)
             for window, candidates in zip(windows, texts, strict=False):
                 seen = CaptionStep(
-                    window.file_name, window.start, step, num_steps, tuple(candidates)
+                    window.file_name, window.start, step + 1, num_steps, tuple(candidates)
                 )
                 self.callback(seen)  # type: ignore[misc]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,19 +12,25 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
-class OneClipPerProduct(TorchFunctionMode):
-    """Inside this context, products with a weight matrix run clip by clip.
+def one_clip_per_product(
+    num_clips: int, device: torch.device
+) -> AbstractContextManager[TorchFunctionMode | None]:
+    """A context in which products with a weight matrix run clip by clip, on the CPU.
 
     CPU libraries choose how to cut up a sum by the number of rows, so the last bits of a row
     depend on how many rows come with it, and after some steps a word can change. All else that
     the networks do works on each row by itself. Products of equal shape give equal bits, and
     the K x L rows of one clip are enough to keep a CPU busy, so this costs next to nothing.
     """
+    if num_clips == 1 or device.type != "cpu":
+        return nullcontext()
+    return _OneClipPerProduct(num_clips)
 
-    def __init__(self, num_clips: int, enabled: bool = True) -> None:
+
+class _OneClipPerProduct(TorchFunctionMode):
+    def __init__(self, num_clips: int) -> None:
         super().__init__()
         self.num_clips = num_clips
-        self.enabled = enabled
 
     def __torch_function__(
         self,
@@ -33,8 +40,6 @@ class OneClipPerProduct(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if not self.enabled:
-            return func(*args, **kwargs)
         if func is F.linear:
             return self._by_clip(lambda rows: func(rows, *args[1:], **kwargs), args[0])
         if func in (torch.matmul, Tensor.matmul, Tensor.__matmul__) and args[1].dim() == 2:

@@ -52,6 +52,14 @@ def run(arguments: argparse.Namespace) -> list[str]:
         captioner = load_captioner(arguments)
         write = WRITERS[arguments.format](file)
         started = time.perf_counter()
+        errors: list[str] = []
+
+        def take(result: ClipCaptions) -> None:
+            if result.error is None:
+                write(result)
+            else:
+                errors.append(result.error)
+
         results = captioner(
             list(arguments.paths),
             num_captions=arguments.num_captions,
@@ -62,10 +70,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
             batch_size=arguments.batch_size,
             initial_noise_scale=arguments.initial_noise_scale,
             progress=False if arguments.quiet else None,
-            on_result=lambda result: write(result) if result.error is None else None,
+            on_result=take,
         )
         seconds = time.perf_counter() - started
-        errors = [result.error for result in results if result.error is not None]
         captioned = len(results) - len(errors)
         if arguments.output is not None and not captioned:
             raise DacError("; ".join(errors) + f"; {arguments.output} was not written")

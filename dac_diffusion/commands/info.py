@@ -98,7 +98,7 @@ def _count_parameters(path: Path) -> int:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return sum(prod(file.get_slice(key).get_shape()) for key in file.keys())
+        return sum(prod(file.get_slice(key).get_shape()) for key in list(file.keys()))
 
 
 def _section(markdown: str, title: str) -> str:

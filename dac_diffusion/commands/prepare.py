@@ -17,7 +17,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
     add("--clips", type=Path, metavar="FOLDER", help="labelled recordings with a clips.csv")
     add("--scenes", type=int, default=100, metavar="N", help="how many (100)")
-    add("--split", choices=("train", "val", "test"), default="train", help="of the clips (train)")
+    add(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="train",
+        help="of the clips (train)",
+    )
     add("--seed", type=int, default=0, help="the same seed gives the same scenes (0)")
     soundscapes.set_defaults(run=run_soundscapes)
 

@@ -29,12 +29,12 @@ TIME_FEATURES = 128
 class AudioMemory:
     """What the denoiser needs of B clips, computed once for all steps and captions.
 
-    keys, values: (depth, B, H, S + 1, W/H) of the cross-attentions; mask: (B, 1, 1, S + 1) bool,
+    keys, values: of every block's cross-attention, (B, H, S + 1, W/H) each; mask: (B, 1, 1, S + 1) bool,
     True where a query may look; condition: (B, W), added to the time embedding.
     """
 
-    keys: Tensor
-    values: Tensor
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
     mask: Tensor
     condition: Tensor
 
@@ -74,6 +74,7 @@ class CaptionDenoiser(ModelMixin, ConfigMixin):
         latent_variance: float = 1.0,
     ) -> None:
         super().__init__()
+        self.depth, self.heads = depth, heads
         self.latent_in = StableLinear(latent_dim, width)
         self.self_condition_in = StableLinear(latent_dim, width, bias=False)
         self.positions = nn.Parameter(0.02 * torch.randn(max_length, width))
@@ -137,15 +138,11 @@ class CaptionDenoiser(ModelMixin, ConfigMixin):
     def _memory(self, tokens: Tensor, mask: Tensor) -> AudioMemory:
         # Rows of the padding go through as well; the mask keeps them out of every sum.
         projected = self.audio_keys_values(tokens)  # (B, S + 1, depth 2 W)
-        keys, values = rearrange(
-            projected,
-            "b s (p d h c) -> p d b h s c",
-            p=2,
-            d=self.config.depth,
-            h=self.config.heads,
-        )  # (depth, B, H, S + 1, W/H) each
+        blocks = rearrange(projected, "b s (d h c) -> d b h s c", d=2 * self.depth, h=self.heads)
+        every = blocks.contiguous().unbind(0)  # (B, H, S + 1, W/H) each
         condition = self.condition_in(tokens[:, 0])  # (B, W)
-        return AudioMemory(keys, values, rearrange(mask, "b s -> b 1 1 s"), condition)
+        mask = rearrange(mask, "b s -> b 1 1 s")
+        return AudioMemory(every[: self.depth], every[self.depth :], mask, condition)
 
     def forward(
         self,
@@ -187,7 +184,7 @@ class CaptionDenoiser(ModelMixin, ConfigMixin):
         return rearrange(output, "(b k) l d -> b k l d", b=clips, k=captions)
 
     def _condition(self, log_nsr: Tensor, memory: AudioMemory) -> Tensor:
-        """The vector that modulates every block, squared-ReLU activated: (B K, W)."""
+        """The vector that modulates every block, after a ReLU: (B K, W)."""
         features = sinusoids(log_nsr, TIME_FEATURES, shortest=1.0, longest=100.0)  # (B, K, F)
         condition = (
             self.time_in(features.to(self.positions.dtype)) + memory.condition[:, None]

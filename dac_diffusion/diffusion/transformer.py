@@ -8,6 +8,7 @@ with one modulation network for all blocks (PixArt-alpha, Chen et al. 2023, adaL
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,21 +47,54 @@ class Attention(nn.Module):
         projected = self.project_in(hidden)  # (B K, L, 4 W)
         heads = rearrange(projected, "n l (p h c) -> p n h l c", p=4, h=self.heads)
         query, key, value, audio_query = heads.unbind(0)  # (B K, H, L, W/H) each
-        within = F.scaled_dot_product_attention(query, key, value)  # (B K, H, L, W/H)
+        within = attend(query, key, value)  # (B K, H, L, W/H)
         # The captions of a clip are folded into its queries: keys and values exist once per clip.
         audio_query = rearrange(audio_query, "(b k) h l c -> b h (k l) c", b=clips)
-        across = F.scaled_dot_product_attention(audio_query, keys, values, attn_mask=mask)
-        across = rearrange(across, "b h (k l) c -> (b k) l (h c)", l=hidden.shape[1])
-        within = rearrange(within, "n h l c -> n l (h c)")  # (B K, L, W)
-        return self.project_out(torch.cat([within, across], dim=-1))  # (B K, L, W)
+        across = attend(audio_query, keys, values, mask)  # (B, H, K L, W/H)
+        across = rearrange(across, "b h (k l) c -> (b k) l h c", l=hidden.shape[1])
+        within = rearrange(within, "n h l c -> n l h c")
+        both = torch.cat([within, across], dim=2)  # (B K, L, 2 H, W/H)
+        return self.project_out(both.flatten(2))  # (B K, L, W)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax attention over (N, H, L, C), where the bool mask is True: (N, H, L, C).
+
+    On CPUs written out: for so few positions the backward pass of PyTorch's fused CPU kernel is
+    five times as slow.
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    scores = query @ key.mT * query.shape[-1] ** -0.5  # (N, H, L, S)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1) @ value
+
+
+class HalfSquaredReLU(torch.autograd.Function):
+    """relu(x)^2 / 2, whose gradient is relu(x): two passes over memory forward, one back.
+
+    Activation of So et al. 2021, "Primer". It is also exact arithmetic: functions such as GELU are
+    evaluated by other code at the ragged end of a vector than inside it, so that their last bit
+    depends on the batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor) -> Tensor:
+        """(...) -> (...)."""
+        positive = F.relu(hidden)
+        ctx.save_for_backward(positive)
+        return torch.addcmul(positive.new_zeros(()), positive, positive, value=0.5)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        """(...) -> (...)."""
+        (positive,) = ctx.saved_tensors
+        return gradient * positive
 
 
 class Perceptron(nn.Module):
-    """Two linear layers with a squared ReLU between them (So et al. 2021, "Primer").
-
-    The squared ReLU is exact arithmetic. Functions such as GELU are evaluated by other code at the
-    ragged end of a vector than inside it, so their last bit depends on the batch.
-    """
+    """Two linear layers with a squared ReLU between them."""
 
     def __init__(self, width: int, hidden: int, out: int | None = None) -> None:
         super().__init__()
@@ -69,7 +103,7 @@ class Perceptron(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., W) -> (..., out)."""
-        return self.contract(F.relu(self.expand(hidden)).square())
+        return self.contract(HalfSquaredReLU.apply(self.expand(hidden)))
 
 
 class Block(nn.Module):

@@ -23,10 +23,11 @@ from dac_diffusion.metrics.tokenization import tokenize
 MOST_WORDS_BETWEEN = 3
 OTHER_SOUNDS = "other_sounds"
 # A name never reaches across these: they join two events.
-CONNECTORS = frozenset(
+_CONNECTORS = (
     "and while as then before after until when whilst whereas but followed follows following "
-    "preceded over behind beneath beside near alongside during amid with plus".split()
+    "preceded over behind beneath beside near alongside during amid with plus"
 )
+CONNECTORS = frozenset(_CONNECTORS.split())
 _CLAUSE = re.compile(r"[,;.:!?]|\s-\s|\u2013|\u2014")
 _IRREGULAR = {
     "rang": "ring", "rung": "ring", "blew": "blow", "blown": "blow", "struck": "strike",

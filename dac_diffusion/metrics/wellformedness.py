@@ -10,15 +10,15 @@ from dac_diffusion.metrics.tokenization import ngrams, tokenize
 
 # A caption that ends on one of these was cut off or lost its last word. Left out: "by" ("a car
 # drives by" is how people write) and "can" (also a noun).
-FUNCTION_WORDS = frozenset(
+_FUNCTION_WORDS = (
     "a an the this that these those his her its their my our your some every each any no "
     "and or but nor while as then when where because if than so until before after "
     "of in on at to from with into onto upon for against between among through during over under "
     "behind beside near within without "
     "is are was were be been being am has have had do does did could will would may might "
-    "very which who whom whose followed".split()
+    "very which who whom whose followed"
 )
-
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 # Endings that are complete although their last word is one of these. What remains ends 0.3 % of
 # AudioCaps' and 0.7 % of Clotho's development captions ("runs through", "shortly after").
 _COMPLETE = re.compile(

@@ -11,12 +11,15 @@ from its newest checkpoint to the same weights, bit by bit, as if nothing had ha
 kind of CPU, with as many threads and processes). `max_minutes` gives this up, because the learning
 rate then follows the clock.
 
-Several processes: `accelerate launch --num_processes 2 SCRIPT`. Every process draws its own batch
-and the gradients are averaged, so the batch size is per process.
+Several processes: `accelerate launch --multi_gpu --num_processes 2 SCRIPT`, and the same after
+`ACCELERATE_USE_CPU=true` for processes on the CPU. Every process draws its own batch and the
+gradients are averaged, so the batch size is per process.
 """
 
 import math
+import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -306,7 +309,15 @@ def _make_accelerator() -> Any:
     # `forward_and_backward`, because Accelerate would patch it into the model.
     unused_weights = DistributedDataParallelKwargs(find_unused_parameters=True)
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
-    return Accelerator(mixed_precision="no", kwargs_handlers=[unused_weights, patience])
+    accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[unused_weights, patience])
+    launched_for_several = "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ
+    if accelerator.num_processes == 1 and launched_for_several:
+        warnings.warn(
+            "`accelerate launch --cpu` has started one process only; for N on the CPU use "
+            "`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N ...`",
+            stacklevel=2,
+        )
+    return accelerator
 
 
 def _make_writer(folder: Path, step: int) -> Any:

@@ -55,7 +55,7 @@ class EncoderConfig:
     """Sizes of the audio encoder; `pretrained` is a folder of an earlier encoder stage."""
 
     pretrained: str | None = None
-    channels: tuple[int, ...] = (24, 32, 64, 160, 320)
+    channels: tuple[int, ...] = (32, 64, 160, 320)
     width: int = 256
     depth: int = 2
     dropout: float = 0.1

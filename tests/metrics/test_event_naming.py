@@ -190,7 +190,8 @@ def test_unknown_label_is_an_error(namer: EventNamer) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["- dog", "dog: bark", "dog: []", "dog: [1]", "dog: ['a-b']", "dog: ['']", "dog: [a", ""]
+    "text",
+    ["- dog", "dog: bark", "dog: []", "dog: [1]", "dog: ['a-b']", "dog: ['']", "dog: [a", ""],
 )
 def test_bad_tables_are_one_line_errors(tmp_path: Path, text: str) -> None:
     path = tmp_path / "names.yaml"
@@ -201,5 +202,5 @@ def test_bad_tables_are_one_line_errors(tmp_path: Path, text: str) -> None:
 
 
 def test_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere.yaml"):
+    with pytest.raises(DataError, match=r"nowhere\.yaml"):
         load_event_namer(tmp_path / "nowhere.yaml")

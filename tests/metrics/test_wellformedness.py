@@ -9,8 +9,8 @@ from dac_diffusion.metrics.wellformedness import (
     ends_on_function_word,
     has_doubled_word,
     has_repeated_bigram,
-    word_count,
     wellformedness,
+    word_count,
 )
 
 

@@ -5,17 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_task import TinyTask
+
+from dac_diffusion.training.loop import LoopConfig, fit
 
 HERE = Path(__file__).parent
 
 
 def launch(folder: Path, *settings: str) -> None:
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+        # --multi_gpu is Accelerate's word for several processes, here on the CPU.
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
         "--main_process_port", "0", str(HERE / "tiny_task.py"), str(folder), *settings,
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+    paths = {"PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **paths, "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -23,7 +28,7 @@ def launch(folder: Path, *settings: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo over the loopback device")
 def test_two_processes_see_different_batches_and_agree_on_the_weights(tmp_path: Path) -> None:
     launch(tmp_path, "max_steps=6", "checkpoint_every=3", "gradient_accumulation_steps=2")
-    first, second = (torch.load(tmp_path / f"rank_{rank}.pt") for rank in (0, 1))
+    first, second = (torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1))
     assert [path.name for path in sorted((tmp_path / "checkpoints").glob("step_*"))] == [
         "step_00000003",
         "step_00000006",
@@ -35,3 +40,13 @@ def test_two_processes_see_different_batches_and_agree_on_the_weights(tmp_path: 
     assert first["seen"] == second["seen"]
     rows = first["calls"][0][1]
     assert len(rows) == len(set(rows)) == 24
+
+
+def test_a_launch_that_starts_only_one_process_is_pointed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What `accelerate launch --cpu --num_processes 2` sets before it starts a single process.
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.warns(UserWarning, match=r"one process only.*--multi_gpu"):
+        fit(TinyTask(), LoopConfig(1, num_workers=0), tmp_path, progress=False)

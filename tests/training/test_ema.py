@@ -33,9 +33,14 @@ def test_swapping_gives_the_average_and_then_exactly_the_weights_even_after_an_e
     nn.init.normal_(model.weight)
     ema.update(model)
     weights, average = model.weight.detach().clone(), ema.averages["weight"].clone()
-    with pytest.raises(ZeroDivisionError), ema.swapped(model):
-        assert torch.equal(model.weight, average)
-        raise ZeroDivisionError
+
+    def use_the_average_and_fail() -> None:
+        with ema.swapped(model):
+            assert torch.equal(model.weight, average)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        use_the_average_and_fail()
     assert torch.equal(model.weight, weights)
     assert torch.equal(ema.averages["weight"], average)
 

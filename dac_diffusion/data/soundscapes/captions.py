@@ -101,7 +101,7 @@ def write_captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> li
     if len(captions) < count:
         names = ", ".join(event.label for event in events)
         raise DataError(
-            f"only {len(captions)} different captions found for a scene ({scene.relation}: {names}),"
+            f"only {len(captions)} different captions found for ({scene.relation}: {names}),"
             f" {count} were asked for; ask for fewer"
         )
     return captions

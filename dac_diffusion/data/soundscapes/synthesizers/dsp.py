@@ -72,9 +72,10 @@ def phase_of(
     """(T,) the phase, in cycles, of an oscillator at `frequency` Hz (a number or a (T,) curve)."""
     count = num_samples(seconds, sampling_rate)
     if np.ndim(frequency) == 0:
-        return np.arange(count) * (float(frequency) / sampling_rate)
-    curve = np.asarray(frequency, dtype=np.float64)
-    return np.asarray(np.cumsum(curve) / sampling_rate, dtype=np.float64)
+        cycles = np.arange(count, dtype=np.float64) * float(frequency)
+    else:
+        cycles = np.cumsum(np.asarray(frequency, dtype=np.float64))
+    return np.asarray(cycles / sampling_rate, dtype=np.float64)
 
 
 def sine(frequency: float | NDArray[np.floating], seconds: float, sampling_rate: int) -> Waveform:

@@ -1,0 +1,68 @@
+"""A captioner of real components, tiny and random, and recordings for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from dac_diffusion.captioner import DiffusionCaptioner
+from dac_diffusion.diffusion.denoiser import CaptionDenoiser
+from dac_diffusion.diffusion.schedule import NoiseSchedule
+from dac_diffusion.diffusion.scheduler import CaptionScheduler
+from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
+from dac_diffusion.ranking.similarity import AudioTextScorer
+from dac_diffusion.text.embedding_space import EmbeddingSpace
+from dac_diffusion.text.tokenizer import train_tokenizer
+
+CAPTIONS = [
+    "a dog barks while rain falls in the background",
+    "birds sing and a car passes by in the distance",
+    "someone knocks on a wooden door, then footsteps follow",
+]
+RATE = 32000
+
+
+def tiny_captioner(churn: float = 0.5, depth: int = 2) -> DiffusionCaptioner:
+    """Random weights of full scale, so that its captions are many, different and nonsense."""
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(CAPTIONS, 200)
+    size = len(tokenizer)
+    captioner = DiffusionCaptioner(
+        encoder=ConvolutionalEncoder(channels=(4, 4, 8, 8, 8), width=32, depth=1, heads=2),
+        denoiser=CaptionDenoiser(
+            latent_dim=16, audio_dim=32, pooled_dim=32, width=32, depth=depth, heads=2, max_length=8
+        ),
+        latent_space=EmbeddingSpace(size, latent_dim=16, initial_std=1.0),
+        tokenizer=tokenizer,
+        scheduler=CaptionScheduler.from_schedule(NoiseSchedule.gumbel(), churn=churn),
+        scorer=AudioTextScorer(size, pooled_dim=32, width=48, max_length=16),
+        num_steps=3,
+        num_candidates=6,
+    )
+    for parameter in captioner.denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    for component in (captioner.encoder, captioner.denoiser, captioner.latent_space):
+        component.eval()
+    captioner.scorer.eval()
+    torch.set_rng_state(generator_state)
+    return captioner
+
+
+def noise(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
+    """A recording of white noise, (T,) float32."""
+    samples = np.random.default_rng(seed).normal(0, 0.1, round(seconds * rate))
+    return samples.astype(np.float32)
+
+
+def write_recordings(folder: Path, count: int, seconds: float = 1.0) -> list[Path]:
+    """Files clip_0.wav, clip_1.wav, ... of different noise."""
+    paths = []
+    for index in range(count):
+        path = folder / f"clip_{index}.wav"
+        soundfile.write(path, noise(seconds, seed=index), RATE)
+        paths.append(path)
+    return paths
