@@ -11,7 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dac_diffusion.captioning.invariance import one_clip_per_product
+from dac_diffusion.captioning.invariance import (
+    ACCELERATOR_CLIPS,
+    CPU_CLIPS,
+    ClipByClipSpace,
+    clip_by_clip,
+)
 from dac_diffusion.captioning.results import CaptionStep
 from dac_diffusion.captioning.selection import count_distinct
 from dac_diffusion.diffusion.sampling import sample_latents
@@ -19,9 +24,6 @@ from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.text.tokenizer import decode_captions, encode_captions
 
-# Clips per network call. A CPU works best on what fits its caches. An accelerator always gets
-# the same number, filled up with copies: its kernels change with the size of the batch.
-CPU_CLIPS, ACCELERATOR_CLIPS = 8, 32
 EXTRA_ROUNDS = 3  # more candidates for a window whose first ones repeat each other
 
 T = TypeVar("T")
@@ -103,7 +105,7 @@ class CandidateDrawer:
 
     def score(self, candidates: Candidates, pooled: Tensor) -> list[float]:
         """The cosines of the texts with a recording's pooled vector (P,)."""
-        # Always one vector at a time: see one_clip_per_product.
+        # Always one vector at a time: see invariance.py.
         scorer = self.captioner.scorer
         audio = scorer.embed_audio(pooled[None].to(scorer.device, scorer.dtype))  # (1, E)
         cosines: list[float] = (candidates.text_vectors * audio.float().cpu()).sum(dim=-1).tolist()
@@ -149,44 +151,46 @@ class CandidateDrawer:
         return drawn
 
     def _encode(self, windows: list[Window]) -> AudioFeatures:
-        filled = self._fill(windows)
-        waveforms = torch.zeros(len(filled), self._canvas(windows[0]))  # (B, T)
-        for row, window in zip(waveforms, filled, strict=True):
+        if not self.on_cpu:
+            return self._encode_at_once(self._fill(windows)).select(slice(0, len(windows)))
+        parts = [self._encode_at_once([window]) for window in windows]
+        return AudioFeatures(
+            torch.cat([part.features for part in parts]),
+            torch.cat([part.mask for part in parts]),
+            torch.cat([part.pooled for part in parts]),
+        )
+
+    def _encode_at_once(self, windows: list[Window]) -> AudioFeatures:
+        waveforms = torch.zeros(len(windows), self._canvas(windows[0]))  # (B, T)
+        for row, window in zip(waveforms, windows, strict=True):
             row[: len(window.waveform)] = torch.from_numpy(window.waveform)
-        num_samples = torch.tensor([len(window.waveform) for window in filled])
+        num_samples = torch.tensor([len(window.waveform) for window in windows])
         device = self.captioner.device
-        with one_clip_per_product(len(filled), self.captioner.device):
-            audio: AudioFeatures = self.captioner.encoder(
-                waveforms.to(device), num_samples.to(device)
-            )
-        return audio.select(slice(0, len(windows)))
+        audio: AudioFeatures = self.captioner.encoder(waveforms.to(device), num_samples.to(device))
+        return audio
 
     def _sample(
-        self,
-        windows: list[Window],
-        audio: AudioFeatures,
-        generators: list[torch.Generator],
+        self, windows: list[Window], audio: AudioFeatures, generators: list[torch.Generator]
     ) -> list[Candidates]:
         captioner, settings = self.captioner, self.settings
         filled = self._fill(list(range(len(windows))))
         fillers = [torch.Generator().manual_seed(settings.seed) for _ in filled[len(windows) :]]
-        with one_clip_per_product(len(filled), self.captioner.device):
-            memory = captioner.denoiser.prepare_audio(audio.select(filled))
-            ids = sample_latents(
-                captioner.denoiser,
-                captioner.latent_space,
-                captioner.scheduler,
-                memory,
-                settings.num_candidates,
-                captioner.denoiser.config.max_length,
-                generators + fillers,
-                settings.num_steps,
-                guidance_scale=settings.guidance_scale,
-                initial_noise_scale=settings.initial_noise_scale,
-                callback=self._step_callback(windows) if self.callback else None,
-            )  # (B, K, L)
-            texts = self._texts(ids)
-            vectors = self._embed(texts)  # (B, K, E)
+        space = captioner.latent_space
+        ids = sample_latents(
+            captioner.denoiser,
+            ClipByClipSpace(space) if self.on_cpu else space,
+            captioner.scheduler,
+            captioner.denoiser.prepare_audio(audio.select(filled)),
+            settings.num_candidates,
+            captioner.denoiser.config.max_length,
+            generators + fillers,
+            settings.num_steps,
+            guidance_scale=settings.guidance_scale,
+            initial_noise_scale=settings.initial_noise_scale,
+            callback=self._step_callback(windows) if self.callback else None,
+        )  # (B, K, L)
+        texts = self._texts(ids)
+        vectors = self._embed(texts)  # (B, K, E)
         return [
             Candidates(texts[i], vectors[i], audio.pooled[i].float().cpu())
             for i in range(len(windows))
@@ -205,7 +209,11 @@ class CandidateDrawer:
         length = min(captioner.denoiser.config.max_length, captioner.scorer.config.max_length)
         flat = [text for clip in texts for text in clip]
         ids = encode_captions(captioner.tokenizer, flat, length)  # (B * K, L)
-        vectors = captioner.scorer.embed_text(ids.to(captioner.device))  # (B * K, E)
+        vectors = clip_by_clip(
+            captioner.scorer.embed_text,
+            ids.to(captioner.device),
+            len(texts) if self.on_cpu else 1,
+        )  # (B * K, E)
         return vectors.float().cpu().unflatten(0, (len(texts), -1))  # (B, K, E)
 
     def _fill(self, items: list[T]) -> list[T]:

@@ -1,53 +1,49 @@
-"""Matrix products whose result for a clip does not depend on the other clips of its batch."""
+"""What it takes for a clip's captions not to depend on the other clips of its batch.
+
+Libraries choose their kernels and how they cut up a sum by the shape of the input, so the last
+bits of a clip's numbers depend on how many clips come with it, and after some steps a word
+changes. Equal shapes give equal bits, hence:
+- on the CPU, the encoder, the latent space and the scorer see one clip at a time, which costs them
+  nothing; only the denoiser takes several clips, and its StableLinear is made for that.
+- on an accelerator, every network call has the same number of clips, filled up with copies.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+
+from dac_diffusion.text.latent_space import Prediction
+
+# A CPU works best on what fits its caches; an accelerator needs many clips to be busy.
+CPU_CLIPS, ACCELERATOR_CLIPS = 8, 32
 
 
-def one_clip_per_product(
-    num_clips: int, device: torch.device
-) -> AbstractContextManager[TorchFunctionMode | None]:
-    """A context in which products with a weight matrix run clip by clip, on the CPU.
+class ClipByClipSpace:
+    """A latent space whose predictions are made for one clip, (1, K, L, D), at a time."""
 
-    CPU libraries choose how to cut up a sum by the number of rows, so the last bits of a row
-    depend on how many rows come with it, and after some steps a word can change. All else that
-    the networks do works on each row by itself. Products of equal shape give equal bits, and
-    the K x L rows of one clip are enough to keep a CPU busy, so this costs next to nothing.
-    """
-    if num_clips == 1 or device.type != "cpu":
-        return nullcontext()
-    return _OneClipPerProduct(num_clips)
+    def __init__(self, space: Any) -> None:
+        self.space = space
+        self.latent_dim: int = space.latent_dim
+        self.vocabulary_size: int = space.vocabulary_size
+
+    def predict(
+        self, output: Tensor, noisy: Tensor, log_nsr: Tensor, with_logits: bool = True
+    ) -> Prediction:
+        """See LatentSpace.predict; the first dimension is the clips."""
+        clips = zip(output.split(1), noisy.split(1), log_nsr.split(1), strict=True)
+        predictions = [self.space.predict(*clip, with_logits=with_logits) for clip in clips]
+        return Prediction(
+            torch.cat([prediction.latents for prediction in predictions]),
+            torch.cat([p.logits for p in predictions if p.logits is not None])
+            if with_logits
+            else None,
+        )
 
 
-class _OneClipPerProduct(TorchFunctionMode):
-    def __init__(self, num_clips: int) -> None:
-        super().__init__()
-        self.num_clips = num_clips
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is F.linear:
-            return self._by_clip(lambda rows: func(rows, *args[1:], **kwargs), args[0])
-        if func in (torch.matmul, Tensor.matmul, Tensor.__matmul__) and args[1].dim() == 2:
-            return self._by_clip(lambda rows: func(rows, *args[1:], **kwargs), args[0])
-        return func(*args, **kwargs)
-
-    def _by_clip(self, product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        # The clips are the outermost dimension, whatever it was folded with: (B, ...), (B * K, ...)
-        if rows.dim() < 2 or rows.shape[0] % self.num_clips:
-            return product(rows)
-        return torch.cat([product(part) for part in rows.chunk(self.num_clips)])
+def clip_by_clip(network: Callable[[Tensor], Tensor], inputs: Tensor, num_clips: int) -> Tensor:
+    """The outputs of a network for `inputs` (num_clips * N, ...), called with (N, ...) at a time."""
+    return torch.cat([network(part) for part in inputs.chunk(num_clips)])

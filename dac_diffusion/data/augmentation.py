@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,9 @@ class AugmentationConfig:
     noise_floor_decibels: float = -45.0  # the loudest added noise, power relative to full scale
 
 
-def augment_log_mel(log_mel: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
+def augment_log_mel(
+    log_mel: Tensor, config: AugmentationConfig, generator: torch.Generator
+) -> Tensor:
     """Another hearing of the same scenes, (B, T, M) -> (B, T, M)."""
     batch, _, mels = log_mel.shape
 
@@ -42,7 +45,9 @@ def augment_log_mel(log_mel: Tensor, config: AugmentationConfig, generator: torc
     return _mask_bands_and_frames(augmented, config, uniform)
 
 
-def _mask_bands_and_frames(log_mel: Tensor, config: AugmentationConfig, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+def _mask_bands_and_frames(
+    log_mel: Tensor, config: AugmentationConfig, uniform: Callable[..., Tensor]
+) -> Tensor:
     """SpecAugment (arXiv 1904.08779) without time warping; masked cells take the clip's mean."""
     batch, frames, mels = log_mel.shape
     masked = torch.zeros(batch, frames, mels, dtype=torch.bool, device=log_mel.device)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from dac_diffusion.files import atomic_folder
 
 POOL_VERSION = 1  # raised when the scene generator changes what it makes
 SCENES_PER_JOB = 100
+
+# log_mel (N, T, M), numbers of samples, and a JSON row for each scene
+RenderedScenes = tuple[np.ndarray, list[int], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def _open_pool(folder: Path) -> ScenePool:
     )
 
 
-def scene_from_dict(row: dict) -> Scene:  # type: ignore[type-arg]
+def scene_from_dict(row: dict[str, Any]) -> Scene:
     """A scene from its JSON form (`dataclasses.asdict`)."""
     events = tuple(PlacedEvent(**event) for event in row["events"])
     return Scene(events, row["relation"], row["seconds"])
@@ -100,8 +104,9 @@ def _render_pool(
     )
     num_samples = np.zeros(count, np.int64)
     with (folder / "scenes.jsonl").open("w", encoding="utf-8") as file:
+        rendered = _run(render, starts, num_workers)
         bar = tqdm(total=count, desc=f"rendering {split} scenes", disable=not progress)
-        for start, (mel, samples, rows) in zip(starts, _run(render, starts, num_workers)):
+        for start, (mel, samples, rows) in zip(starts, rendered, strict=True):
             log_mel[start : start + len(rows)] = mel
             num_samples[start : start + len(rows)] = samples
             file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -111,7 +116,9 @@ def _render_pool(
     np.save(folder / "num_samples.npy", num_samples)
 
 
-def _run(render: Callable, starts: Sequence[int], num_workers: int):  # type: ignore[no-untyped-def,type-arg]
+def _run(
+    render: Callable[[int], RenderedScenes], starts: Sequence[int], num_workers: int
+) -> Iterator[RenderedScenes]:
     if num_workers == 0:
         yield from map(render, starts)
         return
@@ -140,9 +147,7 @@ def _dataset(config: SoundscapeConfig, split: Split) -> SoundscapeDataset:
     return SoundscapeDataset(config, split)
 
 
-def _render_job(
-    config: SoundscapeConfig, split: Split, count: int, start: int
-) -> tuple[np.ndarray, list[int], list[dict]]:  # type: ignore[type-arg]
+def _render_job(config: SoundscapeConfig, split: Split, count: int, start: int) -> RenderedScenes:
     torch.set_num_threads(1)
     dataset = _dataset(config, split)
     front_end = LogMel(config.sampling_rate)

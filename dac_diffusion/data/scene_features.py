@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dac_diffusion.data.augmentation import AugmentationConfig, augment_log_mel
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
-from dac_diffusion.data.augmentation import AugmentationConfig, augment_log_mel
 
 BATCH_SIZE = 64
 

@@ -29,8 +29,9 @@ TIME_FEATURES = 128
 class AudioMemory:
     """What the denoiser needs of B clips, computed once for all steps and captions.
 
-    keys, values: of every block's cross-attention, (B, H, S + 1, W/H) each; mask: (B, 1, 1, S + 1) bool,
-    True where a query may look; condition: (B, W), added to the time embedding.
+    keys, values: of every block's cross-attention, (B, H, S + 1, W/H) each;
+    mask: (B, 1, 1, S + 1) bool, True where a query may look;
+    condition: (B, W), added to the time embedding.
     """
 
     keys: tuple[Tensor, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class CaptionScheduler(SchedulerMixin, ConfigMixin):
     from `CaptionScheduler.from_schedule`; without them it is NoiseSchedule.gumbel().
     """
 
-    _compatibles = [scheduler.name for scheduler in KarrasDiffusionSchedulers]
+    _compatibles: ClassVar[list[str]] = [scheduler.name for scheduler in KarrasDiffusionSchedulers]
     order = 1
     init_noise_sigma = 1.0
 

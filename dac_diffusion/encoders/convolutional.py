@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -88,10 +89,11 @@ class ConvolutionalEncoder(ModelMixin, ConfigMixin):
         self.log_mel = LogMel(sampling_rate, hop_length=hop_length, num_mels=num_mels)
         stem = nn.Conv2d(1, channels[0], 3, stride=2, padding=1, bias=False)
         blocks: list[nn.Module] = [stem, nn.BatchNorm2d(channels[0]), nn.ReLU()]
-        for before, after in zip(channels[:-1], channels[1:], strict=True):
+        for before, after in pairwise(channels):
             blocks.append(ResidualBlock(before, after, stride=2))
         # Channels last is twice as fast on CPUs with bfloat16 units, and never slower.
-        self.convolutions = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
+        self.convolutions = nn.Sequential(*blocks)
+        self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         bands = math.ceil(num_mels / STRIDE)
         self.project = nn.ModuleList(
             nn.Linear(channels[-1], width, bias=band == 0) for band in range(bands)
@@ -118,7 +120,7 @@ class ConvolutionalEncoder(ModelMixin, ConfigMixin):
     def encode_log_mel(self, log_mel: Tensor, num_samples: Tensor) -> AudioFeatures:
         """Encode log-mel frames (B, T, M); training augments them between the two halves."""
         x = ((log_mel - LOG_MEL_MEAN) / LOG_MEL_STD).unsqueeze(1)  # (B, 1, T, M)
-        x = x.to(self.project[0].weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = x.to(self.norm.weight.dtype).contiguous(memory_format=torch.channels_last)
         x = self.feature_dropout(self.convolutions(x))  # (B, C, S, bands)
         x = rearrange(x, "b c s m -> m b s c")  # (bands, B, S, C)
         hidden = sum(linear(band) for linear, band in zip(self.project, x, strict=True))  # (B,S,D)

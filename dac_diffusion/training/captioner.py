@@ -104,7 +104,8 @@ class CaptionerTask:
         validation: tuple[ScenePool, SceneFeatures],
         seed: int,
     ) -> None:
-        self.model, self.config, self.parts, self.seed = model, config, parts, seed
+        self.model: nn.Module = model  # what the loop trains
+        self.trainer, self.config, self.parts, self.seed = model, config, parts, seed
         self.pool, self.features = training
         self.validation_pool, self.validation_features = validation
         self._seen: list[tuple[Tensor, Tensor]] = []  # (log-NSR, loss) since the last fit
@@ -118,7 +119,7 @@ class CaptionerTask:
         texts: list[str] = []
         for index in scenes:
             texts += write_captions(self.pool.scenes[int(index)], rng, per_clip)
-        length = self.model.denoiser.config.max_length
+        length = self.trainer.denoiser.config.max_length
         token_ids = encode_captions(self.parts.tokenizer, texts, length)
         return CaptionBatch(
             self.features.select(scenes, views), token_ids.view(clips, per_clip, length)
@@ -130,7 +131,7 @@ class CaptionerTask:
         due = step >= self.config.fit_schedule_from and step % self.config.fit_schedule_every == 0
         if due:
             log_nsr, loss = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
-            self.model.schedule = self.model.schedule.fit(log_nsr, loss)
+            self.trainer.schedule = self.trainer.schedule.fit(log_nsr, loss)
             self._seen.clear()
 
     def evaluate(self, step: int, model: nn.Module, writer: Any) -> dict[str, float]:
@@ -146,11 +147,11 @@ class CaptionerTask:
 
     def captioner(self) -> DiffusionCaptioner:
         """The captioner made of the current weights."""
-        scheduler = CaptionScheduler.from_schedule(self.model.schedule)
+        scheduler = CaptionScheduler.from_schedule(self.trainer.schedule)
         return DiffusionCaptioner(
             encoder=self.parts.encoder,
-            denoiser=self.model.denoiser,
-            latent_space=self.model.space,
+            denoiser=self.trainer.denoiser,
+            latent_space=self.trainer.space,
             tokenizer=self.parts.tokenizer,
             scheduler=scheduler,
             scorer=self.parts.scorer,
@@ -159,11 +160,11 @@ class CaptionerTask:
     def state(self) -> dict[str, Any]:
         """The fitted schedule, and what was seen since it was fitted."""
         seen = [[a.tolist(), b.tolist()] for a, b in self._seen]
-        return {"schedule": self.model.schedule.state(), "seen": seen}
+        return {"schedule": self.trainer.schedule.state(), "seen": seen}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's schedule."""
-        self.model.schedule = NoiseSchedule.from_state(state["schedule"])
+        self.trainer.schedule = NoiseSchedule.from_state(state["schedule"])
         self._seen = [(torch.tensor(a), torch.tensor(b)) for a, b in state["seen"]]
 
     def export(self, folder: Path) -> None:

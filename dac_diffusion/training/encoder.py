@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from dac_diffusion.data.augmentation import AugmentationConfig, augment_log_mel
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.data.soundscapes.captions import labels, write_captions
 from dac_diffusion.data.soundscapes.scenes import Scene
@@ -23,7 +24,6 @@ from dac_diffusion.encoders.convolutional import STRIDE, ConvolutionalEncoder
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions
-from dac_diffusion.data.augmentation import AugmentationConfig, augment_log_mel
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,15 @@ class EncoderTask:
         validation: ScenePool,
         seed: int,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model: nn.Module = model  # what the loop trains
+        self.trainer, self.tokenizer = model, tokenizer
         self.pool, self.validation, self.seed = pool, validation, seed
         self.frames = -(-pool.log_mel.shape[1] // STRIDE)
 
     def batch(self, step: int, rank: int, world_size: int) -> EncoderBatch:
         """The batch of a step: random scenes of the pool with new captions."""
         rng = np.random.default_rng([self.seed, step, rank])
-        chosen = rng.choice(len(self.pool), self.model.config.batch_size, replace=True)
+        chosen = rng.choice(len(self.pool), self.trainer.config.batch_size, replace=True)
         return self._collate(self.pool, np.sort(chosen), rng)
 
     def _collate(
@@ -160,8 +161,8 @@ class EncoderTask:
         scenes = [pool.scenes[int(index)] for index in indices]
         texts = [write_captions(scene, rng, 1)[0] for scene in scenes]
         texts += [write_captions(alter_scene(scene, rng), rng, 1)[0] for scene in scenes]
-        length = self.model.scorer.config.max_length
-        encoder = self.model.encoder
+        length = self.trainer.scorer.config.max_length
+        encoder = self.trainer.encoder
         frame_rate = encoder.sampling_rate / (encoder.config.hop_length * STRIDE)
         activity = [activity_targets(scene, self.frames, frame_rate) for scene in scenes]
         kinds = {name: number for number, name in enumerate({_kind(scene) for scene in scenes})}
@@ -179,7 +180,7 @@ class EncoderTask:
     @torch.no_grad()
     def evaluate(self, step: int, model: nn.Module, writer: Any) -> dict[str, float]:
         """Tagging and retrieval on validation scenes."""
-        trainer = self.model
+        trainer = self.trainer
         rng = np.random.default_rng([self.seed, 1])
         found, named, ranked, total = 0.0, 0.0, 0.0, 0
         size = trainer.config.batch_size
@@ -217,8 +218,8 @@ class EncoderTask:
     def export(self, folder: Path) -> None:
         """Write encoder, scorer and tokenizer for the captioner's training."""
         with atomic_folder(folder) as partial:
-            self.model.encoder.save_pretrained(Path(partial) / "encoder")
-            self.model.scorer.save_pretrained(Path(partial) / "scorer")
+            self.trainer.encoder.save_pretrained(Path(partial) / "encoder")
+            self.trainer.scorer.save_pretrained(Path(partial) / "scorer")
             self.tokenizer.save_pretrained(Path(partial) / "tokenizer")
 
 

@@ -161,9 +161,7 @@ def train_encoder_stage(
         depth=sizes.depth,
         dropout=sizes.dropout,
     )
-    scorer = AudioTextScorer(
-        len(tokenizer), encoder.pooled_dim, max_length=config.text.max_length
-    )
+    scorer = AudioTextScorer(len(tokenizer), encoder.pooled_dim, max_length=config.text.max_length)
     trainer = EncoderTrainer(encoder, scorer, config.encoder_training)
     task = EncoderTask(trainer, tokenizer, *pools, seed=config.seed)
     fit(task, _capped(config.encoder_loop, config), folder, progress=progress)
@@ -202,7 +200,9 @@ def train_captioner_stage(
         **dataclasses.asdict(config.denoiser),
     )
     pad_id = parts.tokenizer.pad_token_id
-    trainer = CaptionerTrainer(denoiser, space, _schedule(config.schedule), config.objective, pad_id)
+    trainer = CaptionerTrainer(
+        denoiser, space, _schedule(config.schedule), config.objective, pad_id
+    )
     task = CaptionerTask(
         trainer,
         config.captioner_training,
@@ -220,9 +220,8 @@ def make_latent_space(
     """The latent space that the config names."""
     if config.latent_space == "embedding":
         return EmbeddingSpace(len(tokenizer), config.latent_dim, likelihood=config.likelihood)
-    encoder = load_sentence_encoder()
-    space = ContextualSpace(len(tokenizer), encoder.latent_dim, config.max_length)
-    space.attach_encoder(encoder, tokenizer)
+    space = ContextualSpace(len(tokenizer), max_length=config.max_length)
+    space.attach_encoder(load_sentence_encoder(), tokenizer)
     space.fit_statistics([group[0] for group in pool.captions[:5000]])
     return space
 

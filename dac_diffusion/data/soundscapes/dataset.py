@@ -40,7 +40,7 @@ BACKGROUND_GAIN = 0.5
 
 @dataclass(frozen=True)
 class SoundscapeConfig:
-    """What scenes are made of; `clips` is a folder with `clips.csv`, or None for synthesizers only."""
+    """What scenes are made of; `clips` is a folder with `clips.csv`, None: synthesizers only."""
 
     clips: str | None = None
     synthesizer_share: float = 0.35  # of the events, where there are clips as well
@@ -114,9 +114,7 @@ class SoundscapeDataset:
         """A recording of a label not used yet; `steady` asks for a continuous sound."""
         synthesize = self.clips is None or rng.random() < self.config.synthesizer_share
         bank: ClipFolderBank | SynthesizerBank = self.synthesizers if synthesize else self.clips  # type: ignore[assignment]
-        labels = [
-            x for x in bank.labels if x not in used and (not steady or is_continuous(x))
-        ]
+        labels = [x for x in bank.labels if x not in used and (not steady or is_continuous(x))]
         weights = np.array([bank.weight(x) for x in labels])
         label = labels[int(rng.choice(len(labels), p=weights / weights.sum()))]
         recording = bank.draw(label, rng)
@@ -152,11 +150,10 @@ class SoundscapeDataset:
         seconds = len(recording.waveform) / rate
         return Scene((event,), "single", seconds), recording.waveform.copy()
 
-    def _several(
-        self, relation: Relation, rng: np.random.Generator
-    ) -> tuple[Scene, np.ndarray]:
+    def _several(self, relation: Relation, rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
+        longest = self.config.longest_seconds
         low = max(self.config.shortest_seconds, 6.0 if "sequence" in relation else 5.0)
-        total = float(rng.uniform(min(low, self.config.longest_seconds), self.config.longest_seconds))
+        total = float(rng.uniform(min(low, longest), longest))
         canvas = _Canvas(np.zeros(int(total * self.config.sampling_rate), np.float32))
         spans = self._foreground_spans(relation, total, rng)
         for span in spans:

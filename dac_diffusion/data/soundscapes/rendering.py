@@ -60,7 +60,7 @@ def repeat_occurrences(
 def extend_continuous(
     recording: Recording, num_samples: int, sampling_rate: int, rng: np.random.Generator
 ) -> Waveform:
-    """`num_samples` of a steady sound: a random excerpt, or the recording looped with cross-fades."""
+    """`num_samples` of a steady sound: a random excerpt, or looped with cross-fades."""
     start, end = recording.occurrences[0][0], recording.occurrences[-1][1]
     waveform = recording.waveform[start:end]
     if len(waveform) >= num_samples:

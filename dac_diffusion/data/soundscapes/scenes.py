@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 Distance = Literal["near", "middle", "far"]
 Role = Literal["foreground", "background"]
