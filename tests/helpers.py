@@ -32,7 +32,7 @@ def tiny_captioner(churn: float = 0.5, depth: int = 2) -> DiffusionCaptioner:
     tokenizer = train_tokenizer(CAPTIONS, 200)
     size = len(tokenizer)
     captioner = DiffusionCaptioner(
-        encoder=ConvolutionalEncoder(channels=(4, 4, 8, 8, 8), width=32, depth=1, heads=2),
+        encoder=ConvolutionalEncoder(channels=(4, 4, 8, 8), width=32, depth=1, heads=2),
         denoiser=CaptionDenoiser(
             latent_dim=16, audio_dim=32, pooled_dim=32, width=32, depth=depth, heads=2, max_length=8
         ),
@@ -43,8 +43,13 @@ def tiny_captioner(churn: float = 0.5, depth: int = 2) -> DiffusionCaptioner:
         num_steps=3,
         num_candidates=6,
     )
-    for parameter in captioner.denoiser.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
+    # Its output is zero at first; here it shall follow the noise, and the audio a little.
+    torch.nn.init.normal_(captioner.denoiser.latent_out.weight, std=0.2)
+    torch.nn.init.normal_(captioner.denoiser.self_condition_in.weight, std=0.1)
+    with torch.no_grad():
+        captioner.denoiser.modulation.table.add_(
+            torch.randn_like(captioner.denoiser.modulation.table), alpha=0.3
+        )
     for component in (captioner.encoder, captioner.denoiser, captioner.latent_space):
         component.eval()
     captioner.scorer.eval()

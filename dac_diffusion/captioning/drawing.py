@@ -175,10 +175,12 @@ class CandidateDrawer:
         captioner, settings = self.captioner, self.settings
         filled = self._fill(list(range(len(windows))))
         fillers = [torch.Generator().manual_seed(settings.seed) for _ in filled[len(windows) :]]
-        space = captioner.latent_space
+        space: Any = captioner.latent_space
+        if self.on_cpu:
+            space = ClipByClipSpace(space)
         ids = sample_latents(
             captioner.denoiser,
-            ClipByClipSpace(space) if self.on_cpu else space,
+            space,
             captioner.scheduler,
             captioner.denoiser.prepare_audio(audio.select(filled)),
             settings.num_candidates,

@@ -45,5 +45,5 @@ class ClipByClipSpace:
 
 
 def clip_by_clip(network: Callable[[Tensor], Tensor], inputs: Tensor, num_clips: int) -> Tensor:
-    """The outputs of a network for `inputs` (num_clips * N, ...), called with (N, ...) at a time."""
+    """A network's outputs for `inputs` (num_clips * N, ...), called with (N, ...) at a time."""
     return torch.cat([network(part) for part in inputs.chunk(num_clips)])

@@ -118,10 +118,8 @@ def _check_files(folder: Path, cls: type) -> None:
     _read_json(folder / settings.get(str(kind), "config.json"))
     if kind in ("tokenizer", "scheduler"):
         return
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise CheckpointError(f"{folder / WEIGHTS_FILE}: is missing; copy the checkpoint again")
-    for path in weights:
+    named = _weights_files(folder) if kind == "model" else sorted(folder.glob("*.safetensors"))
+    for path in named or [folder / "model.safetensors"]:
         _check_weights(path)
 
 
@@ -131,6 +129,8 @@ def _check_weights(path: Path) -> None:
     try:
         with safe_open(path, framework="pt") as file:  # reads the header, checks the length
             file.keys()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: is missing; copy the checkpoint again") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or cut off ({error}); copy it again") from error
 
@@ -173,23 +173,29 @@ def _load(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
 
 
 def _load_model(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
-    model, found = cls.from_pretrained(
-        folder,
-        torch_dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        low_cpu_mem_usage=False,
-        output_loading_info=True,
-    )
-    # The library fills in random weights for missing ones and carries on.
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if found[problem]:
-            names = ", ".join(sorted(str(key) for key in found[problem])[:3])
-            raise CheckpointError(
-                f"{folder}: {problem.replace('_', ' ')} in the weights ({names}, ...): "
-                "config.json and the weights do not belong together; copy both again"
-            )
-    return model.eval()
+    from safetensors.torch import load_file
+
+    model = cls.from_config(cls.load_config(folder, local_files_only=True))
+    weights: dict[str, torch.Tensor] = {}
+    for path in _weights_files(folder):
+        weights.update(load_file(path))
+    # Not the library's loader: it fills in random weights for missing ones and carries on, and
+    # it loses the memory layout that a model chose for its weights, and with it some last bits.
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        problem = "lack" if missing else "have, beyond what config.json describes,"
+        raise CheckpointError(
+            f"{folder}: the weights {problem} {', '.join((missing or unexpected)[:3])}; "
+            "config.json and the weights do not belong together, copy both again"
+        )
+    return model.to(dtype).eval()
+
+
+def _weights_files(folder: Path) -> list[Path]:
+    """The weights of a model, in one file or in the parts that large models are saved in."""
+    whole = folder / WEIGHTS_FILE
+    parts = sorted(folder.glob("diffusion_pytorch_model-*-of-*.safetensors"))
+    return parts if parts and not whole.is_file() else [whole]
 
 
 @contextmanager

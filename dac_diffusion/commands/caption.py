@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -52,15 +52,17 @@ def run(arguments: argparse.Namespace) -> list[str]:
         captioner = load_captioner(arguments)
         write = WRITERS[arguments.format](file)
         started = time.perf_counter()
-        errors: list[str] = []
+        captioned, errors = 0, []
 
         def take(result: ClipCaptions) -> None:
+            nonlocal captioned
             if result.error is None:
                 write(result)
+                captioned += 1
             else:
                 errors.append(result.error)
 
-        results = captioner(
+        captioner(
             list(arguments.paths),
             num_captions=arguments.num_captions,
             num_candidates=arguments.num_candidates,
@@ -73,7 +75,6 @@ def run(arguments: argparse.Namespace) -> list[str]:
             on_result=take,
         )
         seconds = time.perf_counter() - started
-        captioned = len(results) - len(errors)
         if arguments.output is not None and not captioned:
             raise DacError("; ".join(errors) + f"; {arguments.output} was not written")
         if arguments.format == "text":
@@ -101,22 +102,24 @@ def choose_device(name: str) -> str:
     """A device that is there; "auto" prefers an accelerator. Raises ConfigError for another."""
     import torch
 
-    accelerators = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
-        return next((kind for kind, available in accelerators.items() if available()), "cpu")
+        return next(kind for kind, available in present.items() if available)
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"--device {name}: unknown, use auto, cpu, cuda or mps") from error
-    available = device.type == "cpu" or accelerators.get(device.type, lambda: False)()
-    if available and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        available = False
-    if not available:
+    enough = device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
+    if not (present.get(device.type, False) and enough):
         raise ConfigError(f"--device {name}: this machine has none; use --device auto")
     return name
 
 
-def _open_output(path: Path | None) -> nullcontext[IO[str]] | IO[str]:
+def _open_output(path: Path | None) -> AbstractContextManager[IO[str]]:
     if path is None:
         return nullcontext(sys.stdout)
     from dac_diffusion.files import atomic_write
@@ -124,7 +127,10 @@ def _open_output(path: Path | None) -> nullcontext[IO[str]] | IO[str]:
     return atomic_write(path)
 
 
-def _text_writer(file: IO[str]) -> Callable[[ClipCaptions], None]:
+Writer = Callable[["ClipCaptions"], None]
+
+
+def _text_writer(file: IO[str]) -> Writer:
     def write(clip: ClipCaptions) -> None:
         file.write(f"{_printable(clip.file_name)}  ({clip.duration_seconds:.1f} s)\n")
         for caption in clip.captions:
@@ -136,7 +142,7 @@ def _text_writer(file: IO[str]) -> Callable[[ClipCaptions], None]:
     return write
 
 
-def _jsonl_writer(file: IO[str]) -> Callable[[ClipCaptions], None]:
+def _jsonl_writer(file: IO[str]) -> Writer:
     def write(clip: ClipCaptions) -> None:
         row = {
             "file_name": _printable(clip.file_name),
@@ -149,7 +155,7 @@ def _jsonl_writer(file: IO[str]) -> Callable[[ClipCaptions], None]:
     return write
 
 
-def _csv_writer(file: IO[str]) -> Callable[[ClipCaptions], None]:
+def _csv_writer(file: IO[str]) -> Writer:
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow(["file_name", "caption_predicted"])  # the DCASE columns
 
@@ -166,4 +172,8 @@ def _printable(file_name: str) -> str:
     return file_name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-WRITERS = {"text": _text_writer, "jsonl": _jsonl_writer, "csv": _csv_writer}
+WRITERS: dict[str, Callable[[IO[str]], Writer]] = {
+    "text": _text_writer,
+    "jsonl": _jsonl_writer,
+    "csv": _csv_writer,
+}

@@ -31,12 +31,12 @@ def run_soundscapes(arguments: argparse.Namespace) -> list[str]:
     """Write the scenes and say where; returns no errors, as every failure ends the run."""
     from dac_diffusion.data.soundscapes.prepare import prepare_soundscapes
 
-    prepare_soundscapes(
+    table = prepare_soundscapes(
         output=arguments.output,
         clips=arguments.clips,
         scenes=arguments.scenes,
         split=arguments.split,
         seed=arguments.seed,
     )
-    print(f"{arguments.scenes} scenes in {arguments.output}")
+    print(table)
     return []

@@ -23,7 +23,8 @@ class AugmentationConfig:
     frequency_mask_bands: int = 10
     time_masks: int = 2
     time_mask_frames: int = 50
-    noise_floor_decibels: float = -45.0  # the loudest added noise, power relative to full scale
+    noise_floor_decibels: float | None = -45.0  # the loudest added noise, as log-mel power
+    mel_shift_bands: int = 0  # up to so many mel bands up or down, as if pitched differently
 
 
 def augment_log_mel(
@@ -39,10 +40,14 @@ def augment_log_mel(
     gain = (2 * uniform(batch, 1, 1) - 1) * config.gain_decibels * to_log
     knots = (2 * uniform(batch, 1, config.equaliser_knots) - 1) * config.equaliser_decibels * to_log
     equaliser = F.interpolate(knots, size=mels, mode="linear", align_corners=True)  # (B, 1, M)
-    noise = torch.exp((config.noise_floor_decibels - 40 * uniform(batch, 1, 1)) * to_log)
+    shift = ((2 * uniform(batch, 1) - 1) * config.mel_shift_bands).round().long()
+    bands = (torch.arange(mels, device=log_mel.device) - shift).clamp(0, mels - 1)  # (B, M)
+    log_mel = log_mel.gather(2, bands[:, None].expand_as(log_mel))
     power = (log_mel.exp() - LOG_MEL_FLOOR).clamp_min(0) * (gain + equaliser).exp()
-    augmented = (power + noise * uniform(batch, 1, 1).round() + LOG_MEL_FLOOR).log()
-    return _mask_bands_and_frames(augmented, config, uniform)
+    if config.noise_floor_decibels is not None:
+        level = torch.exp((config.noise_floor_decibels - 40 * uniform(batch, 1, 1)) * to_log)
+        power = power + level * uniform(batch, 1, 1).round()  # on every other clip
+    return _mask_bands_and_frames((power + LOG_MEL_FLOOR).log(), config, uniform)
 
 
 def _mask_bands_and_frames(

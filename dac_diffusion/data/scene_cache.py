@@ -148,14 +148,18 @@ def _dataset(config: SoundscapeConfig, split: Split) -> SoundscapeDataset:
 
 
 def _render_job(config: SoundscapeConfig, split: Split, count: int, start: int) -> RenderedScenes:
-    torch.set_num_threads(1)
     dataset = _dataset(config, split)
     front_end = LogMel(config.sampling_rate)
     total = int(config.longest_seconds * config.sampling_rate)
     mels, samples, rows = [], [], []
-    for index in range(start, min(start + SCENES_PER_JOB, count)):
-        example = dataset.example(index)
-        mels.append(scene_log_mel(example, front_end, total).half().numpy())
-        samples.append(min(total, len(example.waveform)))
-        rows.append({"scene": asdict(example.scene), "captions": example.captions})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several processes share the cores; and one gives the same bits
+    try:
+        for index in range(start, min(start + SCENES_PER_JOB, count)):
+            example = dataset.example(index)
+            mels.append(scene_log_mel(example, front_end, total).half().numpy())
+            samples.append(min(total, len(example.waveform)))
+            rows.append({"scene": asdict(example.scene), "captions": example.captions})
+    finally:
+        torch.set_num_threads(threads)  # this may be the process that trains
     return np.stack(mels), samples, rows

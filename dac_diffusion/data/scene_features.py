@@ -1,11 +1,14 @@
-"""Frozen-encoder features of a pool of scenes, computed once and kept in memory as float16."""
+"""Frozen-encoder features of a pool of scenes, computed once, kept as float16 and on disk."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
@@ -13,6 +16,7 @@ from dac_diffusion.data.augmentation import AugmentationConfig, augment_log_mel
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
+from dac_diffusion.files import atomic_write
 
 BATCH_SIZE = 64
 
@@ -34,6 +38,30 @@ class SceneFeatures:
         """The features of some scenes, each in one of its views, as float32 (B, S, D)."""
         i, v = torch.from_numpy(scenes), torch.from_numpy(views)
         return AudioFeatures(self.features[v, i].float(), self.mask[i], self.pooled[v, i].float())
+
+
+def load_or_encode_pool(
+    folder: Path,
+    encoder: ConvolutionalEncoder,
+    pool: ScenePool,
+    num_views: int,
+    augmentation: AugmentationConfig | None,
+    seed: int,
+    progress: bool = True,
+) -> SceneFeatures:
+    """`encode_pool`, its result kept in `folder` under a name made of all that decides it."""
+    digest = hashlib.sha256(repr((num_views, augmentation, seed, BATCH_SIZE)).encode())
+    digest.update(np.ascontiguousarray(pool.num_samples).tobytes())
+    digest.update(np.ascontiguousarray(pool.log_mel[:: max(1, len(pool) // 100)]).tobytes())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    path = folder / f"features-{digest.hexdigest()[:12]}.safetensors"
+    if not path.exists():
+        made = encode_pool(encoder, pool, num_views, augmentation, seed, progress)
+        tensors = {"features": made.features, "pooled": made.pooled, "mask": made.mask}
+        with atomic_write(path, "wb") as file:
+            file.write(save(tensors))
+    return SceneFeatures(**load_file(path))
 
 
 @torch.inference_mode()

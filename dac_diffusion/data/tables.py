@@ -17,7 +17,7 @@ def read_captions(path: str | Path) -> dict[str, list[str]]:
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
             columns = list(reader.fieldnames or ())
@@ -32,7 +32,7 @@ def read_captions(path: str | Path) -> dict[str, list[str]]:
     elif {"youtube_id", "start_time", "caption"} <= set(columns):
         for row in rows:
             name = f"{row['youtube_id']}_{row['start_time']}"
-            captions.setdefault(name, []).append(row["caption"].strip())
+            captions.setdefault(name, []).append((row["caption"] or "").strip())
     else:
         raise DataError(
             f"{path}: has neither Clotho's columns (file_name,caption_1,...) nor AudioCaps' "

@@ -45,10 +45,10 @@ class AudioMemory:
     def select(self, clips: Tensor | slice | list[int]) -> AudioMemory:
         """The memory of some of the clips."""
         return AudioMemory(
-            self.keys[:, clips],
-            self.values[:, clips],
-            self.mask[clips],
-            self.condition[clips],
+            keys=tuple(keys[clips] for keys in self.keys),
+            values=tuple(values[clips] for values in self.values),
+            mask=self.mask[clips],
+            condition=self.condition[clips],
         )
 
 

@@ -16,10 +16,6 @@ from dac_diffusion.audio.log_mel import LogMel
 from dac_diffusion.encoders.base import AudioFeatures
 
 LOG_MEL_MEAN, LOG_MEL_STD = -6.0, 4.0  # of the built-in scenes, about
-STRIDE = 16  # log-mel frames per feature frame
-# Linear layers that sum over at most 512 inputs give the same bits for any number of rows on the
-# CPU, so a clip's features do not depend on its batch; longer sums are cut into such pieces.
-LONGEST_SUM = 512
 
 
 class ResidualBlock(nn.Module):
@@ -85,6 +81,7 @@ class ConvolutionalEncoder(ModelMixin, ConfigMixin):
         self.sampling_rate, self.window_seconds = sampling_rate, window_seconds
         self.feature_dim = self.pooled_dim = width
         self.hop_length = hop_length
+        self.stride = 2 ** len(channels)  # log-mel frames per feature frame
         self._canvas_unit = round(canvas_seconds * sampling_rate)
         self.log_mel = LogMel(sampling_rate, hop_length=hop_length, num_mels=num_mels)
         stem = nn.Conv2d(1, channels[0], 3, stride=2, padding=1, bias=False)
@@ -94,7 +91,9 @@ class ConvolutionalEncoder(ModelMixin, ConfigMixin):
         # Channels last is twice as fast on CPUs with bfloat16 units, and never slower.
         self.convolutions = nn.Sequential(*blocks)
         self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        bands = math.ceil(num_mels / STRIDE)
+        bands = math.ceil(num_mels / self.stride)
+        # Linear layers that sum over at most 512 inputs give the same bits for any number of rows
+        # on the CPU, so the bands are projected one by one and added.
         self.project = nn.ModuleList(
             nn.Linear(channels[-1], width, bias=band == 0) for band in range(bands)
         )
@@ -111,7 +110,7 @@ class ConvolutionalEncoder(ModelMixin, ConfigMixin):
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """How many feature frames hold audio, (B,) -> (B,)."""
-        return torch.div(num_samples - 1, self.hop_length * STRIDE, rounding_mode="floor") + 1
+        return torch.div(num_samples - 1, self.hop_length * self.stride, rounding_mode="floor") + 1
 
     def forward(self, waveform: Tensor, num_samples: Tensor) -> AudioFeatures:
         """Encode waveforms (B, T) of which `num_samples` (B,) are audio, the rest zeros."""

@@ -20,7 +20,7 @@ from dac_diffusion.data.augmentation import AugmentationConfig, augment_log_mel
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.data.soundscapes.captions import labels, write_captions
 from dac_diffusion.data.soundscapes.scenes import Scene
-from dac_diffusion.encoders.convolutional import STRIDE, ConvolutionalEncoder
+from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions
@@ -147,7 +147,7 @@ class EncoderTask:
         self.model: nn.Module = model  # what the loop trains
         self.trainer, self.tokenizer = model, tokenizer
         self.pool, self.validation, self.seed = pool, validation, seed
-        self.frames = -(-pool.log_mel.shape[1] // STRIDE)
+        self.frames = -(-pool.log_mel.shape[1] // model.encoder.stride)
 
     def batch(self, step: int, rank: int, world_size: int) -> EncoderBatch:
         """The batch of a step: random scenes of the pool with new captions."""
@@ -163,9 +163,10 @@ class EncoderTask:
         texts += [write_captions(alter_scene(scene, rng), rng, 1)[0] for scene in scenes]
         length = self.trainer.scorer.config.max_length
         encoder = self.trainer.encoder
-        frame_rate = encoder.sampling_rate / (encoder.config.hop_length * STRIDE)
+        frame_rate = encoder.sampling_rate / (encoder.config.hop_length * encoder.stride)
         activity = [activity_targets(scene, self.frames, frame_rate) for scene in scenes]
-        kinds = {name: number for number, name in enumerate({_kind(scene) for scene in scenes})}
+        names = dict.fromkeys(_kind(scene) for scene in scenes)
+        kinds = {name: number for number, name in enumerate(names)}
         return EncoderBatch(
             torch.from_numpy(pool.log_mel[indices].astype(np.float32)),
             torch.from_numpy(pool.num_samples[indices]),

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from dac_diffusion.configuration import load_config, save_config
 from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
-from dac_diffusion.data.scene_features import encode_pool
+from dac_diffusion.data.scene_features import load_or_encode_pool
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.data.tables import read_captions
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
@@ -122,9 +122,14 @@ def train(
     return train_captioner_stage(config, pools, parts, progress)
 
 
+def scene_folder(config: TrainingConfig) -> Path:
+    """Where rendered scenes and their features are kept."""
+    return make_folder(config.cache_dir or Path(config.output_dir) / "scenes")
+
+
 def render_pools(config: TrainingConfig, progress: bool) -> tuple[ScenePool, ScenePool]:
     """The training and the validation scenes, rendered once."""
-    folder = make_folder(config.cache_dir or Path(config.output_dir) / "scenes")
+    folder = scene_folder(config)
     workers = config.render_workers
     training = load_or_render_pool(
         folder, config.soundscapes, "train", config.training_scenes, workers, progress
@@ -188,8 +193,11 @@ def train_captioner_stage(
     """Train denoiser and latent space on the frozen encoder's features."""
     views = config.captioner_training.feature_views
     augmentation = config.feature_augmentation
-    features = encode_pool(parts.encoder, pools[0], views, augmentation, config.seed, progress)
-    validation = encode_pool(parts.encoder, pools[1], 1, None, config.seed, progress)
+    folder, seed = scene_folder(config), config.seed
+    features = load_or_encode_pool(
+        folder, parts.encoder, pools[0], views, augmentation, seed, progress
+    )
+    validation = load_or_encode_pool(folder, parts.encoder, pools[1], 1, None, seed, progress)
     torch.manual_seed(config.seed + 1)
     space = make_latent_space(config.text, parts.tokenizer, pools[0])
     denoiser = CaptionDenoiser(

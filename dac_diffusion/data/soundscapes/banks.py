@@ -10,7 +10,7 @@ import numpy as np
 
 from dac_diffusion.audio.loading import load_audio
 from dac_diffusion.data.soundscapes.synthesizers import SYNTHESIZERS
-from dac_diffusion.errors import DataError
+from dac_diffusion.errors import AudioError, DataError
 
 Waveform = np.ndarray
 FRAME_SECONDS = 0.02
@@ -75,6 +75,8 @@ class ClipFolderBank:
             waveform = load_audio(self.folder / file, self.sampling_rate)
             occurrences = find_occurrences(waveform, self.sampling_rate)
             samples = np.round(np.clip(waveform, -1, 1) * 32767).astype(np.int16)
+            if not samples.any():
+                raise AudioError(f"{self.folder / file}: too quiet to be heard; leave it out")
             self._loaded[file] = Recording(label, samples, occurrences)
         kept = self._loaded[file]
         return Recording(label, kept.waveform.astype(np.float32) / 32767, kept.occurrences)
@@ -103,11 +105,12 @@ class SynthesizerBank:
 
 def _read_clip_table(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error}); a clip folder needs it") from error
-    missing = {"file", "label", "split"} - set(rows[0] if rows else ())
+    missing = {"file", "label", "split"} - set(reader.fieldnames or ())
     if missing:
         raise DataError(f"{path}: needs the columns file,label,split; missing: {sorted(missing)}")
     return rows

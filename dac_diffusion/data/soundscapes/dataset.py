@@ -23,6 +23,7 @@ from dac_diffusion.data.soundscapes.scenes import (
     Role,
     Scene,
 )
+from dac_diffusion.errors import ConfigError
 
 Split = Literal["train", "validation", "test"]
 SPLIT_NUMBERS: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
@@ -51,6 +52,20 @@ class SoundscapeConfig:
     whole_recording_share: float = 0.6  # of the single scenes made of real recordings
     speed_range: float = 0.16  # training only: played up to this much faster or slower
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for values that make no sense."""
+        shares = self.relation_shares
+        if len(shares) != len(RELATIONS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-8:
+            raise ConfigError(
+                f"relation_shares={list(shares)}: needs {len(RELATIONS)} shares that add up to 1, "
+                f"of {', '.join(RELATIONS)}"
+            )
+        if not 0 < self.shortest_seconds <= self.longest_seconds:
+            raise ConfigError(
+                f"shortest_seconds={self.shortest_seconds}: must be above 0 and at most "
+                f"longest_seconds={self.longest_seconds}"
+            )
 
 
 @dataclass(frozen=True)
@@ -132,7 +147,8 @@ class SoundscapeDataset:
     def _single(self, rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
         recording = self._draw(rng, (), steady=False)
         rate = self.config.sampling_rate
-        real = self.clips is not None and len(recording.waveform) > 3 * rate
+        longest = self.config.longest_seconds * rate
+        real = self.clips is not None and 3 * rate < len(recording.waveform) <= longest
         if real and rng.random() < self.config.whole_recording_share:
             return self._whole_recording(recording)
         total = float(rng.uniform(self.config.shortest_seconds, self.config.longest_seconds))

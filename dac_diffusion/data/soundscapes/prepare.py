@@ -11,7 +11,7 @@ import soundfile
 from tqdm import tqdm
 
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig, SoundscapeDataset, Split
-from dac_diffusion.errors import ConfigError
+from dac_diffusion.errors import ConfigError, DataError
 from dac_diffusion.files import atomic_folder, atomic_write, make_folder
 
 # Clotho's names of the three splits, so that any reader of Clotho reads this folder.
@@ -35,11 +35,14 @@ def prepare_soundscapes(
 
     In `output`: development|validation|evaluation/scene_00000.wav (16 bit, 32 kHz), the table
     clotho_captions_<split>.csv (file_name,caption_1,...,caption_5), and soundscapes_<split>.jsonl
-    with what sounds when in every scene. Raises ConfigError, DataError, AudioError, DacError.
+    with what sounds when in every scene. An earlier result there is replaced, other recordings
+    never. Raises ConfigError, DataError, AudioError, DacError.
     """
     if scenes < 1:
         raise ConfigError(f"scenes={scenes}: at least one scene must be asked for")
     folder, name = make_folder(output), CLOTHO_SPLITS[split]
+    if (folder / name).exists() and not (folder / f"soundscapes_{name}.jsonl").exists():
+        raise DataError(f"{folder / name}: holds something else; choose another output folder")
     config = SoundscapeConfig(clips=None if clips is None else str(clips), seed=seed)
     dataset = SoundscapeDataset(config, split)
     table: list[list[str]] = []

@@ -1,0 +1,212 @@
+"""The command line, run in this process on a tiny random checkpoint."""
+
+import csv
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from dac_diffusion import __version__
+from dac_diffusion.captioner import DiffusionCaptioner
+from dac_diffusion.cli import main
+from dac_diffusion.commands import info
+from tests.helpers import tiny_captioner, write_recordings
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "numpy", "transformers", "diffusers", "soundfile", "yaml", "safetensors")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_captioner().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    (folder / "below").mkdir()
+    write_recordings(folder, 2, seconds=0.4)
+    write_recordings(folder / "below", 1, seconds=0.3)
+    return folder
+
+
+NAMES = ["below/clip_0.wav", "clip_0.wav", "clip_1.wav"]
+
+
+def caption(checkpoint: Path, *arguments: str | Path) -> int:
+    return main(["caption", "--model", str(checkpoint), *map(str, arguments)])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from dac_diffusion.cli import build_parser; build_parser().format_help(); "
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [[], ["caption"], ["train"], ["prepare", "soundscapes"]])
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+def test_text(checkpoint: Path, recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert caption(checkpoint, recordings / "clip_0.wav", "--num-captions", "3") == 0
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert lines[0] == "clip_0.wav  (0.4 s)"
+    assert len(lines) == 5
+    score, _, text = lines[1].strip().partition("  ")
+    assert -1 <= float(score) <= 1
+    assert text
+    assert lines[4].startswith("1 captioned in ")
+    assert output.err == ""
+
+
+def test_jsonl_of_a_folder(
+    checkpoint: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert caption(checkpoint, recordings, "--format", "jsonl", "--quiet") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["file_name"] for row in rows] == NAMES
+    for row in rows:
+        assert list(row) == ["file_name", "duration_seconds", "captions"]
+        assert len(row["captions"]) == 5
+        assert all(list(entry) == ["text", "score"] for entry in row["captions"])
+    assert [row["duration_seconds"] for row in rows] == [0.3, 0.4, 0.4]
+    expected = DiffusionCaptioner.from_pretrained(checkpoint)(recordings)
+    assert [[entry["text"] for entry in row["captions"]] for row in rows] == [
+        [entry.text for entry in clip.captions] for clip in expected
+    ]
+
+
+def test_csv_file(checkpoint: Path, recordings: Path, tmp_path: Path) -> None:
+    target = tmp_path / "predictions.csv"
+    assert caption(checkpoint, recordings, "--format", "csv", "--output", target) == 0
+    with open(target, encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["file_name", "caption_predicted"]
+    assert [row[0] for row in rows[1:]] == NAMES
+    assert all(row[1] for row in rows[1:])
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_settings_reach_the_captioner(
+    checkpoint: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def texts(*arguments: str) -> str:
+        path = recordings / "clip_0.wav"
+        assert caption(checkpoint, path, "--format", "jsonl", *arguments) == 0
+        return capsys.readouterr().out
+
+    default = texts()
+    assert texts("--num-steps", "3", "--seed", "0", "--scheduler", "default") == default
+    assert texts("--num-candidates", "6", "--guidance-scale", "1", "--device", "cpu") == default
+    for setting in (
+        ["--seed", "1"],
+        ["--num-steps", "2"],
+        ["--num-candidates", "7"],
+        ["--guidance-scale", "3"],
+        ["--initial-noise-scale", "0.3"],
+        ["--scheduler", "ddim"],
+        ["--scheduler", "dpm++"],
+    ):
+        assert texts(*setting) != default, setting
+
+
+def test_scripts_sample_is_the_same_command(
+    checkpoint: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(recordings), "--model", str(checkpoint), "--format", "jsonl"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "sample.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        check=True,
+    )
+    assert main(["caption", *arguments]) == 0
+    assert [json.loads(line)["file_name"] for line in done.stdout.splitlines()] == NAMES
+    assert done.stderr == ""
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing(
+    checkpoint: Path,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(self: DiffusionCaptioner, *arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DiffusionCaptioner, "__call__", interrupted)
+    assert caption(checkpoint, recordings, "--output", tmp_path / "out.txt") == 130
+    assert capsys.readouterr().err == "dac-diffusion: error: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_and_prepare_call_their_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple] = []
+    run = types.ModuleType("dac_diffusion.training.run")
+    run.train = lambda *arguments: calls.append(arguments)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dac_diffusion.training.run", run)
+    assert main(["train", "configs/a.yaml", "max_steps=20", "seed=1"]) == 0
+    assert calls == [(Path("configs/a.yaml"), ["max_steps=20", "seed=1"])]
+    prepare = types.ModuleType("dac_diffusion.data.soundscapes.prepare")
+    prepare.prepare_soundscapes = lambda **named: calls.append(named)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dac_diffusion.data.soundscapes.prepare", prepare)
+    assert main(["prepare", "soundscapes", "--output", "scenes", "--scenes", "7"]) == 0
+    assert calls[1] == {
+        "output": Path("scenes"),
+        "clips": None,
+        "scenes": 7,
+        "split": "train",
+        "seed": 0,
+    }
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    output = capsys.readouterr().out
+    assert __version__ in output
+    assert "Apache-2.0" in output
+    assert "cpu (" in output
+
+
+def test_info_describes_a_checkpoint(checkpoint: Path) -> None:
+    captioner = tiny_captioner()
+    networks = ("encoder", "denoiser", "latent_space", "scorer")
+    # A batch norm's running statistics are saved as well, but are few.
+    count = sum(p.numel() for name in networks for p in captioner.components[name].parameters())
+    described = info.describe_builtin(checkpoint)
+    assert "CC BY-NC 3.0" in described["licence of the weights"]
+    assert described["built-in checkpoint"].startswith(f"{count / 1e6:.1f} million parameters")
+    assert info.describe_builtin(checkpoint / "nothing") == {
+        "built-in checkpoint": "none in this installation"
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments", [["captoin"], [], ["caption"], ["caption", "a", "--seed", "x"]]
+)
+def test_usage_errors_are_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("dac-diffusion: error: ")
+    assert error.count("\n") == 1
