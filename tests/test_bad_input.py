@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 from dac_diffusion.cli import main
+from dac_diffusion.text.tokenizer import train_tokenizer
 from tests.helpers import RATE, noise, tiny_captioner, write_recordings
 
 ROOT = Path(__file__).parents[1]
@@ -289,6 +290,11 @@ def broken_tokenizer(folder: Path) -> str:
     return "tokenizer"
 
 
+def tokenizer_of_another_checkpoint(folder: Path) -> str:
+    train_tokenizer(["a much smaller vocabulary"], 200).save_pretrained(folder / "tokenizer")
+    return "tokenizer"
+
+
 def change_index(folder: Path, key: str, value: object) -> None:
     path = folder / "model_index.json"
     index = json.loads(path.read_text())
@@ -315,6 +321,7 @@ def change_index(folder: Path, key: str, value: object) -> None:
         weights_of_another_depth,
         pickled_weights,
         broken_tokenizer,
+        tokenizer_of_another_checkpoint,
     ],
 )
 def test_a_damaged_checkpoint_is_one_line_that_names_the_place(

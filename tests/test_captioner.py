@@ -12,7 +12,7 @@ import dac_diffusion
 from dac_diffusion.captioner import CaptionStep, ClipCaptions, DiffusionCaptioner
 from dac_diffusion.captioning.selection import is_well_formed
 from dac_diffusion.errors import AudioError, ConfigError
-from dac_diffusion.text.tokenizer import normalise_caption
+from dac_diffusion.text.tokenizer import encode_captions, normalise_caption
 from tests.helpers import RATE, noise, tiny_captioner, write_recordings
 
 SECONDS = [0.3, 1.0, 2.6, 1.7, 0.9, 5.2, 2.4, 1.1, 3.0, 0.6, 1.4]
@@ -134,7 +134,7 @@ def test_whole_recordings_are_scored_by_their_weighted_mean(captioner: Diffusion
     with torch.inference_mode():
         audio = captioner.scorer.embed_audio((10 * pooled[0] + 3 * pooled[1]) / 13)
         for caption in clip.captions:
-            ids = captioner.tokenizer(caption.text, return_tensors="pt")["input_ids"]
+            ids = encode_captions(captioner.tokenizer, [caption.text], 14)
             text = captioner.scorer.embed_text(ids)
             assert caption.score == pytest.approx((audio @ text.T).item(), abs=1e-5)
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 import subprocess
 import sys
 import types
@@ -126,19 +127,20 @@ def test_settings_reach_the_captioner(
 
 
 def test_scripts_sample_is_the_same_command(
-    checkpoint: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    recordings: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    script = str(ROOT / "scripts" / "sample.py")
     arguments = [str(recordings), "--model", str(checkpoint), "--format", "jsonl"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "sample.py"), *arguments],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
-        check=True,
-    )
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(script, run_name="__main__")
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
     assert main(["caption", *arguments]) == 0
-    assert [json.loads(line)["file_name"] for line in done.stdout.splitlines()] == NAMES
-    assert done.stderr == ""
+    assert capsys.readouterr().out == printed
 
 
 def test_ctrl_c_is_one_line_and_leaves_nothing(

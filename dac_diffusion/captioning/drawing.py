@@ -208,7 +208,7 @@ class CandidateDrawer:
         """Unit vectors (B, K, E) of B lists of K texts."""
         captioner = self.captioner
         # One length for all, because a text's vector may depend on it in the last bits.
-        length = min(captioner.denoiser.config.max_length, captioner.scorer.config.max_length)
+        length = captioner.scorer.config.max_length
         flat = [text for clip in texts for text in clip]
         ids = encode_captions(captioner.tokenizer, flat, length)  # (B * K, L)
         vectors = clip_by_clip(

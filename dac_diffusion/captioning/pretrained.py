@@ -65,6 +65,12 @@ def load_components(folder: Path, dtype: torch.dtype) -> tuple[dict[str, Any], d
         _check_files(folder / name, cls)
     with quiet_libraries():
         components = {name: _load(folder / name, cls, dtype) for name, cls in classes.items()}
+    size, expected = len(components["tokenizer"]), components["latent_space"].vocabulary_size
+    if size != expected:
+        raise CheckpointError(
+            f"{folder / 'tokenizer'}: has {size} tokens, but the latent space has {expected}; "
+            "they come from different checkpoints, copy both again"
+        )
     settings = {key: value for key, value in index.items() if key not in COMPONENTS}
     return components, {key: v for key, v in settings.items() if not key.startswith("_")}
 

@@ -40,6 +40,7 @@ class CaptionerTrainingConfig:
     feature_views: int = 3  # augmented hearings of each scene kept in memory
     fit_schedule_from: int = 500  # the first step at which the schedule is fitted to the loss
     fit_schedule_every: int = 500
+    compile_denoiser: bool = False  # a quarter faster on CPUs, after a minute or two of compiling
     evaluation_clips: int = 100
     evaluation_steps: int = 8
 
@@ -71,15 +72,19 @@ class CaptionerTrainer(nn.Module):
         schedule: NoiseSchedule,
         config: ObjectiveConfig,
         pad_id: int,
+        compile_denoiser: bool = False,
     ) -> None:
         super().__init__()
         self.denoiser, self.space = denoiser, space
+        # In a tuple, so that it is no second copy of the same weights in checkpoints. Only training
+        # calls it: evaluation has other shapes, for which it would be compiled again.
+        self._in_training = (torch.compile(denoiser) if compile_denoiser else denoiser,)
         self.schedule, self.config, self.pad_id = schedule, config, pad_id
 
     def forward(self, batch: CaptionBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The loss, its parts, and per example (B*K,) the log-NSR and the cross-entropy."""
         result = denoising_loss(
-            self.denoiser,
+            self._in_training[0],
             self.space,
             self.schedule,
             batch.token_ids,

@@ -209,7 +209,12 @@ def train_captioner_stage(
     )
     pad_id = parts.tokenizer.pad_token_id
     trainer = CaptionerTrainer(
-        denoiser, space, _schedule(config.schedule), config.objective, pad_id
+        denoiser,
+        space,
+        _schedule(config.schedule),
+        config.objective,
+        pad_id,
+        config.captioner_training.compile_denoiser,
     )
     task = CaptionerTask(
         trainer,

@@ -76,17 +76,22 @@ def test_ten_seconds_give_32_frames_and_unmasked_ones_only(encoder: Convolutiona
     assert audio.mask.all()
 
 
-def test_a_clip_has_the_same_bits_alone_and_in_any_batch() -> None:
+def test_a_clip_does_not_depend_on_its_batch() -> None:
     lengths = [CANVAS, 50000, 20000, 70001, CANVAS]
     waveform = recordings(lengths)
     encoder = make_encoder((32, 64, 160, 320), 256)  # the sizes of the built-in checkpoint
     together = encode(encoder, waveform, lengths)
     reverse = encode(encoder, waveform.flip(0), lengths[::-1])
+    # To the last bit with others in other places; up to rounding in a batch of another size,
+    # which is why the captioner gives the CPU one clip at a time (captioning/invariance.py).
+    assert torch.equal(reverse.features.flip(0), together.features)
+    assert torch.equal(reverse.pooled.flip(0), together.pooled)
     for index, length in enumerate(lengths):
         alone = encode(encoder, waveform[index : index + 1], [length])
-        for batch, row in ((together, index), (reverse, len(lengths) - 1 - index)):
-            assert torch.equal(alone.features[0], batch.features[row])
-            assert torch.equal(alone.pooled[0], batch.pooled[row])
+        again = encode(encoder, waveform[index : index + 1], [length])
+        assert torch.equal(alone.features, again.features)
+        torch.testing.assert_close(alone.features[0], together.features[index], rtol=0, atol=2e-5)
+        torch.testing.assert_close(alone.pooled[0], together.pooled[index], rtol=0, atol=2e-5)
 
 
 def test_padding_out_of_the_convolutions_reach_changes_nothing(
@@ -130,7 +135,8 @@ def test_saved_and_loaded_it_gives_the_same(tmp_path: Path, encoder: Convolution
     loaded = ConvolutionalEncoder.from_pretrained(tmp_path).eval()
     waveform = recordings([CANVAS])
     before, after = (encode(model, waveform, [CANVAS]) for model in (encoder, loaded))
-    assert torch.equal(before.features, after.features)
+    # Not to the last bit: the weights of convolutions are loaded in another memory layout.
+    torch.testing.assert_close(before.features, after.features, rtol=0, atol=2e-5)
     assert not list(tmp_path.glob("*.bin"))
 
 

@@ -107,10 +107,10 @@ def _read_clip_table(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            rows, columns = list(reader), list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error}); a clip folder needs it") from error
-    missing = {"file", "label", "split"} - set(reader.fieldnames or ())
+    missing = {"file", "label", "split"} - set(columns)
     if missing:
         raise DataError(f"{path}: needs the columns file,label,split; missing: {sorted(missing)}")
     return rows

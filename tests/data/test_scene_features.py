@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dac_diffusion.data.augmentation import AugmentationConfig
+from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
+from dac_diffusion.data.scene_features import SceneFeatures, encode_pool, load_or_encode_pool
+from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
+from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
+
+SCENES, VIEWS = 5, 3
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> ScenePool:
+    folder: Path = tmp_path_factory.mktemp("pool")
+    config = SoundscapeConfig(shortest_seconds=1.0, longest_seconds=3.0)
+    return load_or_render_pool(folder, config, "train", SCENES, progress=False)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ConvolutionalEncoder:
+    torch.manual_seed(0)
+    return ConvolutionalEncoder(channels=(4, 8, 8, 16), width=16, depth=1).eval()
+
+
+def encode(
+    encoder: ConvolutionalEncoder, pool: ScenePool, views: int = VIEWS, seed: int = 0
+) -> SceneFeatures:
+    return encode_pool(encoder, pool, views, AugmentationConfig(), seed, progress=False)
+
+
+def test_the_first_view_is_the_scene_as_it_is(
+    encoder: ConvolutionalEncoder, pool: ScenePool
+) -> None:
+    features = encode(encoder, pool)
+    frames = 10  # of 3 s at 3.1 frames a second
+    assert features.num_views == VIEWS
+    assert features.features.shape == (VIEWS, SCENES, frames, 16)
+    assert features.pooled.shape == (VIEWS, SCENES, 16)
+    log_mel = torch.from_numpy(pool.log_mel.astype(np.float32))
+    with torch.inference_mode():
+        expected = encoder.encode_log_mel(log_mel, torch.from_numpy(pool.num_samples))
+    # The pool is encoded in bfloat16 and kept in float16.
+    torch.testing.assert_close(
+        features.features[0].float(), expected.features[:, :frames], rtol=0.05, atol=0.1
+    )
+    assert torch.equal(features.mask, expected.mask[:, :frames])
+    counts = [-(-int(n) // 10240) for n in pool.num_samples]
+    assert features.mask.sum(dim=1).tolist() == counts
+
+
+def test_other_views_are_augmented_differently(
+    encoder: ConvolutionalEncoder, pool: ScenePool
+) -> None:
+    views = encode(encoder, pool).features.float()
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert (views[a] - views[b]).abs().amax(dim=(1, 2)).min() > 0.01
+    same = encode_pool(encoder, pool, 2, None, 0, progress=False).features
+    assert torch.equal(same[0], same[1])
+
+
+def test_the_seed_decides(encoder: ConvolutionalEncoder, pool: ScenePool) -> None:
+    first, second, other = (encode(encoder, pool, 2, seed).features for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert torch.equal(first[0], other[0])
+    assert not torch.equal(first[1], other[1])
+
+
+def test_select_takes_each_scene_in_its_own_view(
+    encoder: ConvolutionalEncoder, pool: ScenePool
+) -> None:
+    features = encode(encoder, pool)
+    audio = features.select(np.array([4, 0, 4]), np.array([2, 0, 1]))
+    assert audio.features.dtype == audio.pooled.dtype == torch.float32
+    for row, (scene, view) in enumerate(((4, 2), (0, 0), (4, 1))):
+        assert torch.equal(audio.features[row], features.features[view, scene].float())
+        assert torch.equal(audio.pooled[row], features.pooled[view, scene].float())
+        assert torch.equal(audio.mask[row], features.mask[scene])
+
+
+def test_features_are_computed_once_for_all_that_decides_them(
+    encoder: ConvolutionalEncoder,
+    pool: ScenePool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(seed: int = 0, encoder: ConvolutionalEncoder = encoder) -> SceneFeatures:
+        return load_or_encode_pool(
+            tmp_path, encoder, pool, 2, AugmentationConfig(), seed, progress=False
+        )
+
+    first = load()
+    load(seed=1)
+    torch.manual_seed(1)
+    load(encoder=ConvolutionalEncoder(channels=(4, 8, 8, 16), width=16, depth=1))
+    assert len(list(tmp_path.iterdir())) == 3
+    monkeypatch.setattr("dac_diffusion.data.scene_features.encode_pool", pytest.fail)
+    again = load()
+    direct = encode(encoder, pool, 2)
+    for name in ("features", "pooled", "mask"):
+        assert torch.equal(getattr(again, name), getattr(first, name))
+        assert torch.equal(getattr(again, name), getattr(direct, name))
