@@ -28,6 +28,8 @@ DOWNLOADED_FILES = ("*.json", "*.safetensors", "*.md")
 def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
     """The folder of a checkpoint: the built-in one, a folder here, or a copy from the Hub.
 
+    A training run's output folder stands for the captioner it holds in `model`.
+
     Raises CheckpointError where there is none under this name.
     """
     if str(name) == BUILTIN:
@@ -37,7 +39,9 @@ def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
         return folder
     folder = Path(name)
     if folder.is_dir():
-        return folder
+        exported = folder / "model"  # where a training run puts its captioner
+        is_run = not (folder / INDEX_FILE).exists() and (exported / INDEX_FILE).exists()
+        return exported if is_run else folder
     if folder.exists():
         raise CheckpointError(f"{name}: is a file; give the checkpoint folder that holds it")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(name)):
