@@ -190,6 +190,7 @@ class CandidateDrawer:
             guidance_scale=settings.guidance_scale,
             initial_noise_scale=settings.initial_noise_scale,
             callback=self._step_callback(windows) if self.callback else None,
+            never_first=captioner.tokenizer.all_special_ids,
         )  # (B, K, L)
         texts = self._texts(ids)
         vectors = self._embed(texts)  # (B, K, E)

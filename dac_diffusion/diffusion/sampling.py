@@ -29,6 +29,7 @@ def sample_latents(
     guidance_scale: float = 1.0,
     initial_noise_scale: float = 1.0,
     callback: Callback | None = None,
+    never_first: Sequence[int] = (),
 ) -> Tensor:
     """Sample K captions for each of the B clips of `memory`; token ids (B, K, L).
 
@@ -37,6 +38,7 @@ def sample_latents(
     other than 1 combines network outputs as w cond + (1 - w) null and doubles the calls.
     initial_noise_scale below 1 trades diversity for quality (CDCD, Dieleman et al. 2022).
     callback(step, num_steps, ids) sees the captions as they stand after every call.
+    never_first: token ids that no caption may begin with, so that none is empty.
     Raises ValueError for a wrong number of generators or steps.
     """
     clips = len(memory)
@@ -62,6 +64,8 @@ def sample_latents(
         prediction = space.predict(output, noisy, log_nsr, with_logits=read)
         if read:
             assert prediction.logits is not None
+            if never_first:
+                prediction.logits[..., 0, list(never_first)] = -torch.inf
             ids = prediction.logits.argmax(dim=-1)  # (B, K, L)
         if callback is not None:
             callback(index, len(timesteps), ids)

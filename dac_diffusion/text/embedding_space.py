@@ -34,7 +34,7 @@ class EmbeddingSpace(ModelMixin, ConfigMixin):
         self,
         vocabulary_size: int,
         latent_dim: int = 128,
-        initial_std: float = 0.001,
+        initial_std: float = 0.1,
         likelihood: str = "off",
     ) -> None:
         super().__init__()
@@ -46,8 +46,9 @@ class EmbeddingSpace(ModelMixin, ConfigMixin):
         self.latent_dim = latent_dim
         self.likelihood = likelihood
         self.loss_weights = {"cross_entropy": 1.0}
-        # Rows are normalised before use, so a small initial scale does not mean small latents:
-        # it means that the first optimiser steps can turn every row freely.
+        # Rows are normalised before use, so the initial scale says how far an optimiser step turns
+        # a row. At .001 the first steps of Adam turned all rare tokens the same way, away from the
+        # frequent ones, and they stayed together (mean nearest-neighbour distance .3 of 1).
         self.weight = nn.Parameter(torch.randn(vocabulary_size, latent_dim) * initial_std)
         self.log_scale = nn.Parameter(torch.zeros(()))
         if likelihood == "learned":

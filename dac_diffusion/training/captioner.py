@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from dac_diffusion.text.tokenizer import encode_captions
 from dac_diffusion.training.detectors import report_samples
 
 LatentSpaceModule = EmbeddingSpace | ContextualSpace
+RECENT_STEPS = 50  # whose losses are logged by noise level at an evaluation
+NOISE_LEVELS = 5
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class CaptionerTask:
         self.pool, self.features = training
         self.validation_pool, self.validation_features = validation
         self._seen: list[tuple[Tensor, Tensor]] = []  # (log-NSR, loss) since the last fit
+        self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=RECENT_STEPS)
 
     def batch(self, step: int, rank: int, world_size: int) -> CaptionBatch:
         """Random scenes of the pool, each with new captions."""
@@ -133,6 +137,7 @@ class CaptionerTask:
     def after_step(self, step: int, outputs: dict[str, Tensor]) -> None:
         """Refit the noise schedule to the loss now and then (facts: CDCD's time warping)."""
         self._seen.append((outputs["log_nsr"].cpu(), outputs["per_example"].cpu()))
+        self._recent.append(self._seen[-1])
         due = step >= self.config.fit_schedule_from and step % self.config.fit_schedule_every == 0
         if due:
             log_nsr, loss = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
@@ -146,9 +151,23 @@ class CaptionerTask:
         audio = self.validation_features.select(chosen, np.zeros(count, dtype=np.int64))
         references = [list(self.validation_pool.captions[i]) for i in range(count)]
         captioner = self.captioner()
+        self._log_noise_levels(writer, step)
         return report_samples(
             captioner, audio, references, self.config.evaluation_steps, writer, step
         )
+
+    def _log_noise_levels(self, writer: Any, step: int) -> None:
+        """Write the recent cross-entropy in each of a few equal shares of the noise schedule."""
+        if writer is None or not self._recent:
+            return
+        log_nsr, loss = (torch.cat(parts) for parts in zip(*self._recent, strict=True))
+        times = self.trainer.schedule.time(log_nsr)
+        for level in range(NOISE_LEVELS):
+            low, high = level / NOISE_LEVELS, (level + 1) / NOISE_LEVELS
+            inside = (times >= low) & (times < high)
+            if inside.any():
+                name = f"cross_entropy_by_noise/time_{low:.1f}_to_{high:.1f}"
+                writer.add_scalar(name, loss[inside].mean().item(), step)
 
     def captioner(self) -> DiffusionCaptioner:
         """The captioner made of the current weights."""

@@ -38,6 +38,7 @@ def sample_captions(
         length=captioner.denoiser.config.max_length,
         generators=[torch.Generator().manual_seed(seed + clip) for clip in range(clips)],
         num_steps=num_steps,
+        never_first=captioner.tokenizer.all_special_ids,
     )[:, 0]  # (B, L)
     return decode_captions(captioner.tokenizer, ids), ids
 

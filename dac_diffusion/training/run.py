@@ -47,6 +47,7 @@ class TextConfig:
     max_length: int = 24
     latent_space: Literal["embedding", "contextual"] = "embedding"
     latent_dim: int = 128  # of the embedding space; the contextual one has its encoder's
+    embedding_std: float = 0.1  # of the embeddings at the start; see text/embedding_space.py
     likelihood: Literal["off", "learned", "exact"] = "off"
 
 
@@ -232,7 +233,9 @@ def make_latent_space(
 ) -> LatentSpaceModule:
     """The latent space that the config names."""
     if config.latent_space == "embedding":
-        return EmbeddingSpace(len(tokenizer), config.latent_dim, likelihood=config.likelihood)
+        return EmbeddingSpace(
+            len(tokenizer), config.latent_dim, config.embedding_std, config.likelihood
+        )
     space = ContextualSpace(len(tokenizer), max_length=config.max_length)
     space.attach_encoder(load_sentence_encoder(), tokenizer)
     space.fit_statistics([group[0] for group in pool.captions[:5000]])

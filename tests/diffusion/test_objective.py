@@ -49,7 +49,7 @@ def one_loss(config=None, seed=0, denoiser=None, space=None, **changes):
     arguments = {
         "denoiser": denoiser,
         "space": space,
-        "schedule": NoiseSchedule.gumbel(1.0, 1.0),
+        "schedule": NoiseSchedule.gumbel(2.0, 1.0),
         "token_ids": CAPTIONS[labels],
         "audio": sounds(labels),
         "config": config or ObjectiveConfig(),
@@ -65,13 +65,14 @@ def trained():
     parameters = [*denoiser.parameters(), *space.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.0)
     generator = torch.Generator().manual_seed(0)
-    losses = []
-    for step in range(250):
+    steps, losses = 400, []
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=steps)
+    for step in range(steps):
         labels = torch.randint(4, (16,), generator=generator)
         result = denoising_loss(
             denoiser,
             space,
-            NoiseSchedule.gumbel(1.0, 1.0),
+            NoiseSchedule.gumbel(2.0, 1.0),
             CAPTIONS[labels],
             sounds(labels, seed=step),
             ObjectiveConfig(),
@@ -82,14 +83,21 @@ def trained():
         result.loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        decay.step()
         losses.append(result.loss.item())
     return denoiser.eval(), space.eval(), losses
 
 
 def share_correct(ids, labels):
-    """Share of sampled captions (B, K, L) that are one of the two of their sound."""
+    """Share of sampled captions (B, K, L) that are, word for word, one of the two of their sound."""
     matches = (ids[:, :, None] == CAPTIONS[labels][:, None]).all(dim=-1).any(dim=-1)
     return matches.float().mean().item()
+
+
+def share_named(ids, labels):
+    """Share of the words of sampled captions (B, K, L) that belong to their sound."""
+    sound_of_word = ids.sub(4).div(4, rounding_mode="floor")
+    return (sound_of_word == labels[:, None, None])[ids >= 4].float().mean().item()
 
 
 def sample(trained, labels, scheduler, num_steps, **arguments):
@@ -110,24 +118,27 @@ def test_the_loss_falls(trained):
 @pytest.mark.parametrize("churn", [0.0, 1.0])
 def test_samples_name_the_sound(trained, churn):
     labels = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
-    schedule = NoiseSchedule.gumbel(1.0, 1.0)
+    schedule = NoiseSchedule.gumbel(2.0, 1.0)
     scheduler = CaptionScheduler.from_schedule(schedule, churn=churn)
     ids = sample(trained, labels, scheduler, 8)
     assert ids.shape == (8, 4, LENGTH)
-    assert share_correct(ids, labels) > 0.8
-    assert share_correct(ids, labels.flip(0)) < 0.2
-    captions_per_sound = [
-        len({tuple(c) for c in ids[labels == s].flatten(0, 1).tolist()}) for s in range(4)
-    ]
-    assert min(captions_per_sound) >= 2
+    assert share_named(ids, labels) > 0.98
+    assert share_correct(ids, labels) > 0.6
+    for sound in range(4):
+        captions = ids[labels == sound].flatten(0, 1).tolist()
+        assert len({tuple(caption) for caption in captions}) >= 2
 
 
-def test_stock_solver_and_guidance_name_the_sound(trained):
+def test_one_step_stock_solver_and_guidance_name_the_sound(trained):
     labels = torch.tensor([2, 0, 3, 1])
-    ours = CaptionScheduler.from_schedule(NoiseSchedule.gumbel(1.0, 1.0))
+    ours = CaptionScheduler.from_schedule(NoiseSchedule.gumbel(2.0, 1.0))
     solver = DPMSolverMultistepScheduler.from_config(ours.config)
-    assert share_correct(sample(trained, labels, solver, 8), labels) > 0.7
-    assert share_correct(sample(trained, labels, ours, 8, guidance_scale=1.5), labels) > 0.7
+    for ids in (
+        sample(trained, labels, ours, 1),
+        sample(trained, labels, solver, 8),
+        sample(trained, labels, ours, 8, guidance_scale=1.5),
+    ):
+        assert share_named(ids, labels) > 0.98
 
 
 def test_losses_under_autocast_reach_every_parameter():
@@ -167,7 +178,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
 
 
 def test_times_are_stratified_over_all_examples():
-    schedule = NoiseSchedule.gumbel(1.0, 1.0)
+    schedule = NoiseSchedule.gumbel(2.0, 1.0)
     times = schedule.time(one_loss().log_nsr) * 16
     assert torch.equal(times.floor().sort().values, torch.arange(16.0))
 
