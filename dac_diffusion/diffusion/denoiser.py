@@ -75,7 +75,7 @@ class CaptionDenoiser(ModelMixin, ConfigMixin):
         latent_variance: float = 1.0,
     ) -> None:
         super().__init__()
-        self.depth, self.heads, self.latent_variance = depth, heads, latent_variance
+        self.depth, self.heads = depth, heads
         self.latent_in = StableLinear(latent_dim, width)
         self.self_condition_in = StableLinear(latent_dim, width, bias=False)
         self.positions = nn.Parameter(0.02 * torch.randn(max_length, width))
@@ -158,7 +158,7 @@ class CaptionDenoiser(ModelMixin, ConfigMixin):
         mean there is none.
         """
         clips, captions, length, _ = noisy.shape
-        variance = self.latent_variance
+        variance = self.config.latent_variance
         if variance != 1.0:
             alpha, sigma = signal_and_noise(log_nsr)
             scale = (alpha.square() * variance + sigma.square()).rsqrt()

@@ -87,7 +87,7 @@ class HalfSquaredReLU(torch.autograd.Function):
         return torch.addcmul(positive.new_zeros(()), positive, positive, value=0.5)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """(...) -> (...)."""
         (positive,) = ctx.saved_tensors
         return gradient * positive

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -81,7 +81,8 @@ class CaptionerTrainer(nn.Module):
         self.denoiser, self.space = denoiser, space
         # In a tuple, so that it is no second copy of the same weights in checkpoints. Only training
         # calls it: evaluation has other shapes, for which it would be compiled again.
-        self._in_training = (torch.compile(denoiser) if compile_denoiser else denoiser,)
+        compiled = torch.compile(denoiser) if compile_denoiser else denoiser
+        self._in_training = (cast(CaptionDenoiser, compiled),)
         self.schedule, self.config, self.pad_id = schedule, config, pad_id
 
     def forward(self, batch: CaptionBatch, generator: torch.Generator) -> dict[str, Tensor]:
