@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.configuration import load_config, save_config
 from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
@@ -90,6 +91,7 @@ class TrainingConfig:
     output_dir: str = "runs/soundscapes"
     seed: int = 0
     max_steps: int | None = None  # a cap on both stages, for trials
+    initial_model: str | None = None  # a captioner to go on from: "builtin" or a folder
     training_scenes: int = 12000
     validation_scenes: int = 500
     render_workers: int = 2
@@ -208,6 +210,8 @@ def train_captioner_stage(
         max_length=config.text.max_length,
         **dataclasses.asdict(config.denoiser),
     )
+    if config.initial_model is not None:
+        take_over_weights(config.initial_model, denoiser, space)
     pad_id = parts.tokenizer.pad_token_id
     trainer = CaptionerTrainer(
         denoiser,
@@ -226,6 +230,22 @@ def train_captioner_stage(
         config.seed,
     )
     return fit(task, _capped(config.loop, config), config.output_dir, progress=progress)
+
+
+def take_over_weights(name: str, denoiser: CaptionDenoiser, space: LatentSpaceModule) -> None:
+    """Start from the weights of another captioner of the same sizes and vocabulary.
+
+    Raises CheckpointError where it cannot be loaded, ConfigError where it is of other sizes.
+    """
+    initial = DiffusionCaptioner.from_pretrained(name, "float32")
+    try:
+        denoiser.load_state_dict(initial.denoiser.state_dict())
+        space.load_state_dict(initial.latent_space.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"initial_model={name}: has other sizes than this config's denoiser, latent space or "
+            "vocabulary; name its own encoder in encoder.pretrained and use its config"
+        ) from error
 
 
 def make_latent_space(
