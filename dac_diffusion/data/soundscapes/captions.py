@@ -7,6 +7,7 @@ simple or progressive, `g` a gerund phrase, `n` a noun phrase (gerund or plain).
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import itertools
 import random
@@ -33,6 +34,7 @@ T = TypeVar("T")
 MAX_WORDS = 20
 # Enough for any scene (6 phrasings x 12 templates); a bound only so that a bug cannot hang.
 _ATTEMPTS_PER_CAPTION = 60
+_RANK_EXPONENT = 1.3  # phrasing number r of a list is drawn in proportion to r ** -1.3
 _OMIT_BACKGROUND = 0.3  # chance that one caption in five leaves the background out
 _SOUND_WORDS = frozenset({"sound", "sounds", "sounding"})
 
@@ -81,18 +83,17 @@ def write_captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> li
     draw = random.Random(int(rng.integers(2**62)))
     events = sorted(scene.events, key=lambda event: event.role == "background")
     writers = [_EventWriter(event, len(events), draw) for event in events]
-    templates = _shuffled(_templates(scene.relation, len(events)), draw)
+    templates = _templates(scene.relation, len(events))
     omissions = _omissions(events, count, draw)
     captions: list[str] = []
     seen: set[str] = set()
-    for attempt in range(count * _ATTEMPTS_PER_CAPTION):
+    for _ in range(count * _ATTEMPTS_PER_CAPTION):
         if len(captions) == count:
             return captions
         if len(captions) in omissions:
-            options = _templates(*_without_background(events))
-            template = options[int(draw.random() * len(options))]
+            template = _choose(_templates(*_without_background(events)), draw)
         else:
-            template = templates[attempt % len(templates)]
+            template = _choose(templates, draw)
         text = _fill(template, writers, draw)
         key = text.replace(",", "")
         if key not in seen and _acceptable(text):
@@ -108,22 +109,18 @@ def write_captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> li
 
 
 class _EventWriter:
-    """Names one event of a scene, with another phrasing each time."""
+    """Names one event of a scene, in its usual words more often than in unusual ones."""
 
     def __init__(self, event: PlacedEvent, num_events: int, draw: random.Random) -> None:
         self.event, self.num_events, self.draw = event, num_events, draw
         self.phrases = event_phrases(event.label)
-        self.clauses = _shuffled(self.phrases.clauses, draw)
-        self.nouns = _shuffled(self.phrases.nouns, draw)
-        self.uses = 0
 
     def write(self, form: str, said: set[str]) -> str:
         """The event in the form `s`, `f`, `g` or `n`; `said` holds details not to be repeated."""
-        self.uses += 1
         details = draw_details(self.event, self.phrases, self.num_events, said, self.draw)
         if form == "n" and self.draw.random() < 0.4:
             return self._noun(details, said)
-        clause = self.clauses[self.uses % len(self.clauses)]
+        clause = _choose(self.phrases.clauses, self.draw)
         adverb, place = details.adverb, details.place
         if clause.rest and place in NEAR_PLACES:  # 'at the door nearby' reads badly
             place = ""
@@ -134,7 +131,7 @@ class _EventWriter:
         return clause.finite(adverb, place, progressive)
 
     def _noun(self, details: Details, said: set[str]) -> str:
-        noun = self.nouns[self.uses % len(self.nouns)]
+        noun = _choose(self.phrases.nouns, self.draw)
         adjective, many = noun_details(self.event, self.phrases, details, said, self.draw)
         if adjective:
             said.add(adjective)
@@ -191,7 +188,12 @@ def _without_background(events: Sequence[PlacedEvent]) -> tuple[str, int]:
     return ("single" if foreground == 1 else "sequence"), foreground
 
 
-def _shuffled(options: Sequence[T], draw: random.Random) -> list[T]:
-    """A random order made of `random()` calls alone: the same on every Python version."""
-    keyed = sorted((draw.random(), index) for index in range(len(options)))
-    return [options[index] for _, index in keyed]
+def _choose(options: Sequence[T], draw: random.Random) -> T:
+    """One of the options, the earlier the likelier: people's phrasings follow a power law too."""
+    cumulative = _cumulative_weights(len(options))
+    return options[bisect.bisect(cumulative, draw.random() * cumulative[-1])]
+
+
+@cache
+def _cumulative_weights(count: int) -> tuple[float, ...]:
+    return tuple(itertools.accumulate((rank + 1) ** -_RANK_EXPONENT for rank in range(count)))
