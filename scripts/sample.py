@@ -1,7 +1,7 @@
 """Caption recordings with a trained captioner.
 
-    python scripts/sample.py examples/                          # the built-in checkpoint
-    python scripts/sample.py dog.wav --model outputs/my_run/captioner --num-steps 4
+    python scripts/sample.py recordings/                       # the built-in checkpoint
+    python scripts/sample.py dog.wav --model runs/soundscapes --num-steps 4
     python scripts/sample.py recordings/ --format csv --output predictions.csv
 
 The same as `dac-diffusion caption`; `--help` lists all settings.
