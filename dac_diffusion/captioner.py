@@ -43,8 +43,10 @@ class DiffusionCaptioner(DiffusionPipeline):
 
     The components are attributes and can be replaced, `captioner.scheduler` also by the stock
     DDIMScheduler and DPMSolverMultistepScheduler (`from_config(captioner.scheduler.config)`).
-    num_steps, num_candidates and guidance_scale are the defaults of a call; they are kept in
-    model_index.json.
+    num_steps, num_candidates, guidance_scale and initial_noise_scale are the defaults of a call;
+    they are kept in model_index.json. So is likelihood_weight: a caption's score is the cosine of
+    audio and text plus this weight times the denoiser's log-likelihood of the caption, which costs
+    three network calls (diffusion/likelihood.py) and needs a latent space that can encode.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class DiffusionCaptioner(DiffusionPipeline):
         num_steps: int = 8,
         num_candidates: int = 10,
         guidance_scale: float = 1.0,
+        initial_noise_scale: float = 1.0,
+        likelihood_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -74,6 +78,8 @@ class DiffusionCaptioner(DiffusionPipeline):
             num_steps=num_steps,
             num_candidates=num_candidates,
             guidance_scale=guidance_scale,
+            initial_noise_scale=initial_noise_scale,
+            likelihood_weight=likelihood_weight,
         )
 
     @classmethod
@@ -108,7 +114,7 @@ class DiffusionCaptioner(DiffusionPipeline):
         guidance_scale: float | None = None,
         seed: int = 0,
         batch_size: int = 32,
-        initial_noise_scale: float = 1.0,
+        initial_noise_scale: float | None = None,
         callback: Callable[[CaptionStep], None] | None = None,
         progress: bool | None = None,
         on_result: Callable[[ClipCaptions], None] | None = None,
@@ -138,8 +144,9 @@ class DiffusionCaptioner(DiffusionPipeline):
             num_candidates=_first(num_candidates, max(config.num_candidates, num_captions)),
             num_steps=_first(num_steps, config.num_steps),
             guidance_scale=_first(guidance_scale, config.guidance_scale),
-            initial_noise_scale=initial_noise_scale,
+            initial_noise_scale=_first(initial_noise_scale, config.initial_noise_scale),
             seed=seed,
+            likelihood_weight=config.likelihood_weight,
         )
         settings.check(most_steps=self.scheduler.config.num_train_timesteps)
         if batch_size < 1:

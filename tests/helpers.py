@@ -42,6 +42,7 @@ def tiny_captioner(churn: float = 0.5, depth: int = 2) -> DiffusionCaptioner:
         scorer=AudioTextScorer(size, pooled_dim=32, width=48, max_length=16),
         num_steps=3,
         num_candidates=6,
+        likelihood_weight=0.2,
     )
     # Its output is zero at first; here it shall follow the noise, and the audio a little.
     torch.nn.init.normal_(captioner.denoiser.latent_out.weight, std=0.2)

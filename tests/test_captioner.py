@@ -51,7 +51,8 @@ def test_captions_are_distinct_and_best_first(alone: list[ClipCaptions]) -> None
         assert {caption.text for caption in clip.captions} <= set(clip.candidates)
         keys = [(is_well_formed(c.text), c.score) for c in clip.captions]
         assert all(first >= second for first, second in pairwise(keys))
-        assert all(-1.0001 <= caption.score <= 1.0001 for caption in clip.captions)
+        # A cosine, plus a weighted log-probability, which is below zero.
+        assert all(caption.score <= 1.0001 for caption in clip.captions)
     # Not one clip's captions for all.
     assert len({clip.captions for clip in alone}) == len(alone)
 
@@ -121,7 +122,9 @@ def test_long_recordings_are_captioned_by_windows(captioner: DiffusionCaptioner)
     assert {c.text for c in clip.captions} <= offered
 
 
-def test_whole_recordings_are_scored_by_their_weighted_mean(captioner: DiffusionCaptioner) -> None:
+def test_whole_recordings_are_scored_by_their_weighted_mean() -> None:
+    captioner = tiny_captioner()
+    captioner.register_to_config(likelihood_weight=0.0)  # what remains is the cosine
     samples = noise(13.0)
     clip = captioner(samples, RATE)
     pooled = []
@@ -205,3 +208,15 @@ def test_the_package_exports_the_captioner() -> None:
     assert dac_diffusion.__version__
     with pytest.raises(AttributeError, match="Captioneer"):
         dac_diffusion.Captioneer  # noqa: B018
+
+
+def test_the_likelihood_counts_in_the_score(captioner: DiffusionCaptioner) -> None:
+    plain = tiny_captioner()
+    plain.register_to_config(likelihood_weight=0.0)
+    samples = noise(3.0)
+    with_it, without = captioner(samples, RATE), plain(samples, RATE)
+    assert with_it.candidates == without.candidates  # what is drawn does not depend on it
+    cosines = {caption.text: caption.score for caption in without.captions}
+    shared = [caption for caption in with_it.captions if caption.text in cosines]
+    assert shared
+    assert all(caption.score < cosines[caption.text] for caption in shared)

@@ -19,6 +19,8 @@ from dac_diffusion.captioning.invariance import (
 )
 from dac_diffusion.captioning.results import CaptionStep
 from dac_diffusion.captioning.selection import count_distinct
+from dac_diffusion.diffusion.denoiser import AudioMemory
+from dac_diffusion.diffusion.likelihood import denoising_log_likelihood
 from dac_diffusion.diffusion.sampling import sample_latents
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
@@ -39,6 +41,7 @@ class DrawSettings:
     guidance_scale: float
     initial_noise_scale: float
     seed: int
+    likelihood_weight: float = 0.0
 
     def check(self, most_steps: int) -> None:
         """Raise ConfigError, naming the setting, for a value that makes no sense."""
@@ -72,11 +75,15 @@ class Window:
 
 @dataclass
 class Candidates:
-    """What was drawn for a window: N texts, their vectors (N, E), pooled audio (P,)."""
+    """What was drawn for a window: N texts, their vectors (N, E), pooled audio (P,).
+
+    log_likelihoods (N,): zeros where the likelihood does not count.
+    """
 
     texts: list[str]
     text_vectors: Tensor
     pooled: Tensor
+    log_likelihoods: Tensor
 
 
 class CandidateDrawer:
@@ -104,12 +111,14 @@ class CandidateDrawer:
         return [drawn[i] for i in range(len(windows))]
 
     def score(self, candidates: Candidates, pooled: Tensor) -> list[float]:
-        """The cosines of the texts with a recording's pooled vector (P,)."""
+        """How well the texts fit: cosine with a recording's pooled vector (P,), plus likelihood."""
         # Always one vector at a time: see invariance.py.
         scorer = self.captioner.scorer
         audio = scorer.embed_audio(pooled[None].to(scorer.device, scorer.dtype))  # (1, E)
-        cosines: list[float] = (candidates.text_vectors * audio.float().cpu()).sum(dim=-1).tolist()
-        return cosines
+        cosines = (candidates.text_vectors * audio.float().cpu()).sum(dim=-1)  # (N,)
+        weighted = self.settings.likelihood_weight * candidates.log_likelihoods
+        scores: list[float] = (cosines + weighted).tolist()
+        return scores
 
     def _batches(self, windows: Sequence[Window]) -> Iterator[list[int]]:
         by_canvas: dict[int, list[int]] = defaultdict(list)
@@ -147,6 +156,7 @@ class CandidateDrawer:
                     drawn[index].texts + extra.texts,
                     torch.cat([drawn[index].text_vectors, extra.text_vectors]),
                     drawn[index].pooled,
+                    torch.cat([drawn[index].log_likelihoods, extra.log_likelihoods]),
                 )
         return drawn
 
@@ -175,14 +185,12 @@ class CandidateDrawer:
         captioner, settings = self.captioner, self.settings
         filled = self._fill(list(range(len(windows))))
         fillers = [torch.Generator().manual_seed(settings.seed) for _ in filled[len(windows) :]]
-        space: Any = captioner.latent_space
-        if self.on_cpu:
-            space = ClipByClipSpace(space)
+        memory = captioner.denoiser.prepare_audio(audio.select(filled))
         ids = sample_latents(
             captioner.denoiser,
-            space,
+            self._space(),
             captioner.scheduler,
-            captioner.denoiser.prepare_audio(audio.select(filled)),
+            memory,
             settings.num_candidates,
             captioner.denoiser.config.max_length,
             generators + fillers,
@@ -194,10 +202,35 @@ class CandidateDrawer:
         )  # (B, K, L)
         texts = self._texts(ids)
         vectors = self._embed(texts)  # (B, K, E)
+        likelihoods = self._log_likelihoods(ids, memory)  # (B, K)
         return [
-            Candidates(texts[i], vectors[i], audio.pooled[i].float().cpu())
+            Candidates(texts[i], vectors[i], audio.pooled[i].float().cpu(), likelihoods[i])
             for i in range(len(windows))
         ]
+
+    def _space(self) -> Any:
+        space = self.captioner.latent_space
+        return ClipByClipSpace(space) if self.on_cpu else space
+
+    def _log_likelihoods(self, ids: Tensor, memory: AudioMemory) -> Tensor:
+        """What the denoiser itself thinks of its captions (B, K, L): (B, K)."""
+        if self.settings.likelihood_weight == 0:
+            return torch.zeros(ids.shape[:2])
+        captioner = self.captioner
+        ends = ids == captioner.tokenizer.eos_token_id
+        pad_id = captioner.tokenizer.pad_token_id
+        cut = ids.masked_fill(ends.cumsum(dim=-1) - ends.long() > 0, pad_id)  # (B, K, L)
+        seed = (self.settings.seed + 1) % 2**63  # other noise than the captions were made from
+        generators = [torch.Generator().manual_seed(seed) for _ in ids]
+        return denoising_log_likelihood(
+            captioner.denoiser,
+            self._space(),
+            captioner.scheduler,
+            memory,
+            cut,
+            generators,
+            pad_id,
+        ).cpu()
 
     def _texts(self, ids: Tensor) -> list[list[str]]:
         """Texts of token ids (B, K, L): B lists of K."""

@@ -30,6 +30,11 @@ class ClipByClipSpace:
         self.latent_dim: int = space.latent_dim
         self.vocabulary_size: int = space.vocabulary_size
 
+    def encode(self, token_ids: Tensor) -> Tensor:
+        """See LatentSpace.encode: a look-up, the same in any batch."""
+        latents: Tensor = self.space.encode(token_ids)
+        return latents
+
     def predict(
         self, output: Tensor, noisy: Tensor, log_nsr: Tensor, with_logits: bool = True
     ) -> Prediction:

@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--num-candidates", type=int, help="candidates to choose them from (the checkpoint's)")
     add("--num-steps", type=int, help="denoising steps (the checkpoint's)")
     add("--guidance-scale", type=float, help="above 1: closer to the audio, half as fast")
-    add("--initial-noise-scale", type=float, default=1.0, help="below 1: safer, less diverse (1)")
+    add("--initial-noise-scale", type=float, help="lower: safer, less diverse (the checkpoint's)")
     add("--scheduler", default="default", help=f"{', '.join(SCHEDULERS)} (default)")
     add("--seed", type=int, default=0, help="the same seed gives the same captions (0)")
     add("--format", choices=sorted(WRITERS), default="text", help="of the output (text)")

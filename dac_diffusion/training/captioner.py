@@ -180,6 +180,8 @@ class CaptionerTask:
             tokenizer=self.parts.tokenizer,
             scheduler=scheduler,
             scorer=self.parts.scorer,
+            # The contextual space cannot encode captions without MiniLM, so it has no likelihood.
+            likelihood_weight=0.2 if isinstance(self.trainer.space, EmbeddingSpace) else 0.0,
         )
 
     def state(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def test_weights_are_taken_over(saved: Path) -> None:
 
 def test_other_sizes_are_an_error_of_one_line(saved: Path) -> None:
     denoiser, _ = twin(saved)
-    with pytest.raises(ConfigError, match="initial_model=.*other sizes") as caught:
+    with pytest.raises(ConfigError, match=r"initial_model=.*other sizes") as caught:
         take_over_weights(str(saved), denoiser, EmbeddingSpace(50, latent_dim=16))
     assert "\n" not in str(caught.value)
 
