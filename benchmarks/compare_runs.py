@@ -67,6 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     common.check_output(args.output)
     evaluations = {run.name: read_evaluations(run) for run in args.runs}
+    args.runs = list(evaluations)
     limit = args.minutes or min(rows[-1]["minutes"] for rows in evaluations.values())
     table = [
         [row for row in rows if row["minutes"] <= limit + 0.05][-1]

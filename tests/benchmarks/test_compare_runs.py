@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -30,8 +31,11 @@ def test_runs_are_compared_at_the_shortest_one_s_time(
 ) -> None:
     long = write_run(tmp_path / "long", {60: 0.25, 120: 0.5, 600: 2.0})
     short = write_run(tmp_path / "short", {120: 0.75})
-    monkeypatch.setattr(sys, "argv", ["compare_runs.py", str(long), str(short)])
+    output = tmp_path / "result.json"
+    arguments = ["compare_runs.py", str(long), str(short), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", arguments)
     compare_runs.main()
+    assert [row["run"] for row in json.loads(output.read_text())["table"]] == ["long", "short"]
     table = capsys.readouterr().out
     assert "| long | 2.0 | 120 | 0.500 |" in table
     assert "| short | 2.0 | 120 | 0.750 |" in table
