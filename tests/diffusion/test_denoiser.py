@@ -130,7 +130,7 @@ def test_latent_variance_normalises_the_input(denoiser):
     noisy, _, _ = random_input(1, 1)
     clean_level = torch.full((1, 1), -30.0)
     expected = denoiser(noisy, clean_level, None, memory)
-    denoiser.latent_variance = 4.0
+    denoiser.register_to_config(latent_variance=4.0)
     torch.testing.assert_close(denoiser(2 * noisy, clean_level, None, memory), expected)
 
 
