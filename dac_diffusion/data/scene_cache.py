@@ -30,7 +30,7 @@ from dac_diffusion.data.soundscapes.dataset import (
 from dac_diffusion.data.soundscapes.scenes import PlacedEvent, Scene
 from dac_diffusion.files import atomic_folder
 
-POOL_VERSION = 1  # raised when the scene generator changes what it makes
+POOL_VERSION = 2  # raised when the scene generator changes what it makes
 SCENES_PER_JOB = 100
 
 # log_mel (N, T, M), numbers of samples, and a JSON row for each scene
