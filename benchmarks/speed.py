@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def time_many_clips(
             bar.update(len(files))
             spent = 0.0
             for file in files:
-                spent += _timed(lambda file=file: run_captioner(captioner, [file], steps, args))  # type: ignore[misc]
+                spent += _timed(partial(run_captioner, captioner, [file], steps, args))
                 bar.update(1)
             alone.append(spent / len(files))
     ratios = [a / b for a, b in zip(alone, together, strict=True)]
@@ -146,7 +147,7 @@ def cold_starts(file: Path, args: argparse.Namespace) -> list[Row]:
     rows = []
     for what, call in (("--help", [*command, "--help"]), ("caption one file", caption)):
         runs = tqdm(range(COLD_STARTS), desc=f"cold start, {what}", leave=False)
-        seconds = [_timed(lambda call=call: run_process(call, args.threads)) for _ in runs]  # type: ignore[misc]
+        seconds = [_timed(partial(run_process, call, args.threads)) for _ in runs]
         steps = None if what == "--help" else args.num_steps
         rows.append(summarise(f"cold start: dac-diffusion {what}", steps, seconds, "s"))
     return rows

@@ -197,7 +197,7 @@ class CandidateDrawer:
             settings.num_steps,
             guidance_scale=settings.guidance_scale,
             initial_noise_scale=settings.initial_noise_scale,
-            callback=self._step_callback(windows) if self.callback else None,
+            callback=None if self.callback is None else self._tell(windows, self.callback),
             never_first=captioner.tokenizer.all_special_ids,
         )  # (B, K, L)
         texts = self._texts(ids)
@@ -256,13 +256,17 @@ class CandidateDrawer:
         missing = 0 if self.on_cpu else ACCELERATOR_CLIPS - len(items)
         return items + [items[0]] * missing
 
-    def _step_callback(self, windows: list[Window]) -> Callable[[int, int, Tensor], None]:
+    def _tell(
+        self, windows: list[Window], callback: Callable[[CaptionStep], None]
+    ) -> Callable[[int, int, Tensor], None]:
+        """A callback of the sampler that hands every window's texts to the user's."""
+
         def call(step: int, num_steps: int, ids: Tensor) -> None:
             texts = self._texts(ids)
             for window, candidates in zip(windows, texts, strict=False):
                 seen = CaptionStep(
                     window.file_name, window.start, step + 1, num_steps, tuple(candidates)
                 )
-                self.callback(seen)  # type: ignore[misc]
+                callback(seen)
 
         return call

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _sources_of(
         return [
             Source(
                 path.relative_to(root).as_posix() if relative else path.name,
-                lambda path=path: load_audio(path, target_rate),  # type: ignore[misc]
+                partial(load_audio, path, target_rate),
                 str(path),
             )
             for path in paths

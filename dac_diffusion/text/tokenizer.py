@@ -48,7 +48,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrained
 
 def encode_captions(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int
-) -> torch.LongTensor:
+) -> Tensor:
     """Token ids (N, length): the caption, [EOS], then [PAD]; long captions are cut before [EOS]."""
     token_ids = torch.full((len(texts), length), PAD_ID, dtype=torch.long)
     if texts:
@@ -56,7 +56,7 @@ def encode_captions(
         for row, ids in enumerate(tokenizer(list(texts), add_special_tokens=False)["input_ids"]):
             ids = [*ids[: length - 1], EOS_ID]
             token_ids[row, : len(ids)] = torch.tensor(ids)
-    return token_ids  # type: ignore[return-value]
+    return token_ids
 
 
 def decode_captions(tokenizer: PreTrainedTokenizerFast, token_ids: Tensor) -> list[str]:

@@ -121,14 +121,13 @@ class SoundscapeDataset:
             waveform = waveform * np.float32(0.99 / peak)
         return SceneExample(waveform, self.config.sampling_rate, scene, captions, activity)
 
-    def fresh_captions(self, scene: Scene, rng: np.random.Generator, count: int) -> list[str]:
-        """New captions of a scene that is already there."""
-        return write_captions(scene, rng, count)
-
     def _draw(self, rng: np.random.Generator, used: Sequence[str], steady: bool) -> Recording:
         """A recording of a label not used yet; `steady` asks for a continuous sound."""
-        synthesize = self.clips is None or rng.random() < self.config.synthesizer_share
-        bank: ClipFolderBank | SynthesizerBank = self.synthesizers if synthesize else self.clips  # type: ignore[assignment]
+        bank: ClipFolderBank | SynthesizerBank
+        if self.clips is None or rng.random() < self.config.synthesizer_share:
+            bank = self.synthesizers
+        else:
+            bank = self.clips
         labels = [x for x in bank.labels if x not in used and (not steady or is_continuous(x))]
         weights = np.array([bank.weight(x) for x in labels])
         label = labels[int(rng.choice(len(labels), p=weights / weights.sum()))]
