@@ -92,7 +92,9 @@ class DiffusionCaptioner(DiffusionPipeline):
     ) -> DiffusionCaptioner:
         """Load a captioner: "builtin", a folder made by `save_pretrained`, or a Hub id.
 
-        torch_dtype: "float32", "bfloat16" or "auto" (float32 on the CPU, bfloat16 elsewhere).
+        torch_dtype: "float32", "bfloat16" or "auto": bfloat16 where the device computes in it
+        (accelerators, CPUs with AVX512-BF16 or AMX), which is two to three times as fast, else
+        float32. The same seed gives the same captions on one kind of device in one dtype.
         Only safetensors and JSON are read. Raises CheckpointError, in one line that names the
         file, for a checkpoint that is missing, incomplete, damaged or of another kind.
         """
@@ -251,9 +253,17 @@ def _first(value: T | None, default: T) -> T:
 
 def _resolve_dtype(torch_dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    names["auto"] = torch.float32 if device.type == "cpu" else torch.bfloat16
+    slow = device.type == "cpu" and not _cpu_computes_in_bfloat16()
+    names["auto"] = torch.float32 if slow else torch.bfloat16
     if isinstance(torch_dtype, torch.dtype):
         return torch_dtype
     if torch_dtype not in names:
         raise ConfigError(f"torch_dtype={torch_dtype!r}: must be one of {', '.join(sorted(names))}")
     return names[torch_dtype]
+
+
+def _cpu_computes_in_bfloat16() -> bool:
+    """Whether bfloat16 is faster than float32 here; False where this torch (< 2.10) cannot say."""
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    found = ask() if ask is not None else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 
 from dac_diffusion.captioner import DiffusionCaptioner
+from dac_diffusion.cli import main
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
 from dac_diffusion.diffusion.schedule import NoiseSchedule
 from dac_diffusion.diffusion.scheduler import CaptionScheduler
@@ -72,3 +74,17 @@ def write_recordings(folder: Path, count: int, seconds: float = 1.0) -> list[Pat
         soundfile.write(path, noise(seconds, seed=index), RATE)
         paths.append(path)
     return paths
+
+
+def caption_quickly(checkpoint: Path, *arguments: str | Path) -> int:
+    """Run `dac-diffusion caption` as jsonl with one step and two captions; its exit code."""
+    fast = ["--num-steps", "1", "--num-captions", "2", "--format", "jsonl"]
+    return main(["caption", "--model", str(checkpoint), *fast, *map(str, arguments)])
+
+
+def only_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was written to stderr, which must be one error line."""
+    error = capsys.readouterr().err
+    assert error.startswith("dac-diffusion: error: ")
+    assert error.count("\n") == 1, error
+    return error

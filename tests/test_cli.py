@@ -21,13 +21,6 @@ HEAVY = ("torch", "numpy", "transformers", "diffusers", "soundfile", "yaml", "sa
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_captioner().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recordings")
     (folder / "below").mkdir()

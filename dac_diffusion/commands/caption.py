@@ -36,7 +36,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--format", choices=sorted(WRITERS), default="text", help="of the output (text)")
     add("--output", type=Path, metavar="FILE", help="write here; appears once it is complete")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
-    add("--dtype", default="auto", help="auto, float32, bfloat16 (auto: float32 on the CPU)")
+    add(
+        "--dtype",
+        default="auto",
+        help="auto, float32, bfloat16 (auto: the faster one)",
+    )
     add("--batch-size", type=int, default=32, help="windows taken into memory at a time (32)")
     add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)

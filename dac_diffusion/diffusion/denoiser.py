@@ -23,6 +23,9 @@ from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.text.latent_space import signal_and_noise
 
 TIME_FEATURES = 128
+# Of the position embeddings at the start: small beside the latents, which come in at about 0.8, but
+# large enough that places can be told apart from the first step on.
+POSITION_STD = 0.3
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,18 @@ class CaptionDenoiser(ModelMixin, ConfigMixin):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         latent_variance: float = 1.0,
+        local_reach: int = 0,
     ) -> None:
         super().__init__()
         self.depth, self.heads = depth, heads
         self.latent_in = StableLinear(latent_dim, width)
         self.self_condition_in = StableLinear(latent_dim, width, bias=False)
-        self.positions = nn.Parameter(0.02 * torch.randn(max_length, width))
+        self.positions = nn.Parameter(POSITION_STD * torch.randn(max_length, width))
         self.time_in = Perceptron(TIME_FEATURES, width, width)
         self.modulation = Modulation(width, depth)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, dropout, local_reach) for _ in range(depth)
+        )
         self.final_modulation = StableLinear(width, 2 * width)
         self.latent_out = StableLinear(width, latent_dim)
 

@@ -106,12 +106,43 @@ class Perceptron(nn.Module):
         return self.contract(HalfSquaredReLU.apply(self.expand(hidden)))
 
 
-class Block(nn.Module):
-    """One modulated transformer block; with gates at zero it is the identity."""
+class LocalMixing(nn.Module):
+    """Adds to every position a learned weighting, channel by channel, of its neighbours.
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+    A depthwise convolution over caption positions: which word follows which is a matter of
+    relative places, which attention over learned absolute positions has to learn one by one.
+    At first it adds nothing. Allen-Zhu 2025, "Physics of Language Models 4.1" ("Canon layers").
+    """
+
+    def __init__(self, width: int, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.weight = nn.Parameter(torch.zeros(2 * reach + 1, width))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(N, L, W) -> (N, L, W)."""
+        length = hidden.shape[1]
+        padded = F.pad(hidden, (0, 0, self.reach, self.reach))  # (N, L + 2 reach, W)
+        mixed = hidden
+        for offset, weight in enumerate(self.weight.to(hidden.dtype)):
+            mixed = torch.addcmul(mixed, padded[:, offset : offset + length], weight)
+        return mixed
+
+
+class Block(nn.Module):
+    """One modulated transformer block; with gates at zero it is the identity.
+
+    local_reach: how far to each side LocalMixing looks, before both branches; 0 leaves it out.
+    """
+
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float, dropout: float, local_reach: int = 0
+    ) -> None:
         super().__init__()
         self.attention = Attention(width, heads)
+        self.mix_before_attention, self.mix_before_perceptron = (
+            LocalMixing(width, local_reach) if local_reach else nn.Identity() for _ in range(2)
+        )
         self.perceptron = Perceptron(width, int(width * mlp_ratio))
         self.dropout = nn.Dropout(dropout)
 
@@ -125,9 +156,11 @@ class Block(nn.Module):
     ) -> Tensor:
         """hidden (B K, L, W); modulation: six tensors (B K, 1, W) -> (B K, L, W)."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
-        attended = self.attention(modulate(hidden, shift, scale), keys, values, mask)
+        mixed = self.mix_before_attention(modulate(hidden, shift, scale))
+        attended = self.attention(mixed, keys, values, mask)
         hidden = torch.addcmul(hidden, gate, self.dropout(attended))
-        transformed = self.perceptron(modulate(hidden, mlp_shift, mlp_scale))
+        mixed = self.mix_before_perceptron(modulate(hidden, mlp_shift, mlp_scale))
+        transformed = self.perceptron(mixed)
         return torch.addcmul(hidden, mlp_gate, self.dropout(transformed))
 
 

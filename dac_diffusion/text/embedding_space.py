@@ -94,15 +94,17 @@ class EmbeddingSpace(ModelMixin, ConfigMixin):
         return {"cross_entropy": cross_entropy(prediction.logits, token_ids, position_weights)}
 
     @torch.no_grad()
-    def mean_nearest_neighbour_distance(self) -> float:
-        """Mean distance of a token's embedding to its nearest other, on the unit sphere (0 to 2).
+    def mean_nearest_neighbour_distance(self, token_ids: Tensor) -> float:
+        """Mean distance of these tokens' embeddings to the nearest other of them (0 to 2).
 
-        About 1 in a healthy table; below .5 the embeddings are collapsing into each other.
+        On the unit sphere: about 1 in a healthy table; below .5 the embeddings are collapsing into
+        each other. token_ids: (N,) different ones that occur in captions. The others learn nothing
+        but to stay away from these, so they end up side by side.
         """
-        rows = functional.normalize(self.weight.float(), dim=-1)  # (V, D)
+        rows = functional.normalize(self.weight[token_ids].float(), dim=-1)  # (N, D)
         nearest = []
-        for start in range(0, self.vocabulary_size, 1024):  # bounds the memory to 1024 x V
-            cosine = rows[start : start + 1024] @ rows.mT  # (<=1024, V)
+        for start in range(0, len(rows), 1024):  # bounds the memory to 1024 x N
+            cosine = rows[start : start + 1024] @ rows.mT  # (<=1024, N)
             own = torch.arange(len(cosine), device=rows.device)
             cosine[own, own + start] = -1.0
             nearest.append((2 - 2 * cosine.amax(dim=-1)).clamp_min(0).sqrt())

@@ -18,7 +18,7 @@ from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.metrics.cider import cider_d
 from dac_diffusion.metrics.wellformedness import wellformedness
 from dac_diffusion.text.embedding_space import EmbeddingSpace
-from dac_diffusion.text.tokenizer import decode_captions
+from dac_diffusion.text.tokenizer import decode_captions, encode_captions
 
 SAMPLES_SHOWN = 10
 
@@ -57,7 +57,8 @@ def report_samples(
     quality = cider_d(texts, references)[0]
     shuffled, _ = sample_captions(captioner, audio.select(_rotation(len(texts))), num_steps)
     form = wellformedness(texts)
-    reference_form = wellformedness([text for group in references for text in group])
+    everything = [text for group in references for text in group]
+    reference_form = wellformedness(everything)
     report = {
         "cider_d": quality,
         "cider_d_with_shuffled_audio": cider_d(shuffled, references)[0],
@@ -69,7 +70,8 @@ def report_samples(
     }
     space = captioner.latent_space
     if isinstance(space, EmbeddingSpace):
-        report["embedding_distance"] = space.mean_nearest_neighbour_distance()
+        used = encode_captions(captioner.tokenizer, everything, ids.shape[1]).unique()
+        report["embedding_distance"] = space.mean_nearest_neighbour_distance(used.to(ids.device))
     if writer is not None:
         lines = [
             f"- **{text}** (reference: {group[0]})"

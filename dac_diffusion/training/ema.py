@@ -40,8 +40,12 @@ class ExponentialMovingAverage:
             self._swap(model)
 
     def _swap(self, model: nn.Module) -> None:
-        for name, parameter in _trainable(model).items():
-            parameter.data, self.averages[name] = self.averages[name], parameter.data
+        # In place: a compiled model whose parameters got other storage would be compiled anew.
+        with torch.no_grad():
+            for name, parameter in _trainable(model).items():
+                weights = parameter.clone()
+                parameter.copy_(self.averages[name])
+                self.averages[name].copy_(weights)
 
     def load(self, averages: Mapping[str, Tensor], updates: int) -> None:
         """Take over saved averages; raises CheckpointError when they are of another model."""

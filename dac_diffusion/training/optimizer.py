@@ -21,8 +21,9 @@ def build_optimizers(
     """Return the optimizers of a model's trainable parameters; the loop steps all of them.
 
     Matrices and convolution kernels get the weight decay; embeddings, norms, biases and gains do
-    not. Muon (Jordan 2024, "Muon: an optimizer for hidden layers") takes the 2-D weights that are
-    not embeddings, its update scaled to the size of AdamW's, so that one learning rate serves both.
+    not. Muon (Jordan 2024, "Muon: an optimizer for hidden layers") takes the weights of linear
+    layers, its update scaled to the size of AdamW's, so that one learning rate serves both. Tables
+    that are looked up, such as token embeddings and positions, learn badly by it.
 
     Raises ConfigError when this torch has no Muon, or when nothing is trainable.
     """
@@ -45,8 +46,9 @@ def build_optimizers(
                 f"optimizer: torch {torch.__version__} has no Muon; set it to adamw or install "
                 "torch 2.9 or newer"
             )
-        matrices = [p for p in decayed if p.ndim == 2]
-        decayed = [p for p in decayed if p.ndim != 2]
+        linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
+        matrices = [p for p in decayed if id(p) in linear]
+        decayed = [p for p in decayed if id(p) not in linear]
         if matrices:
             optimizers.append(
                 torch.optim.Muon(

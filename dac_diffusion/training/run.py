@@ -72,6 +72,7 @@ class DenoiserConfig:
     heads: int = 4
     mlp_ratio: float = 4.0
     dropout: float = 0.0
+    local_reach: int = 2  # 0: attention alone tells which word stands beside which
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,19 @@ from dac_diffusion.errors import ConfigError
 from dac_diffusion.training.optimizer import build_optimizers, learning_rate_factor
 
 
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 4)
+        self.matrix = nn.Linear(4, 6)
+        self.kernel = nn.Conv1d(2, 2, 3, bias=False)
+        self.table = nn.Parameter(torch.zeros(7, 4))
+        self.norm = nn.LayerNorm(4)
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+
+
 def model() -> nn.Module:
-    return nn.ModuleDict(
-        {
-            "embedding": nn.Embedding(5, 4),
-            "matrix": nn.Linear(4, 6),
-            "kernel": nn.Conv1d(2, 2, 3, bias=False),
-            "norm": nn.LayerNorm(4),
-            "frozen": nn.Linear(4, 4).requires_grad_(False),
-        }
-    )
+    return Model()
 
 
 def owners(optimizer: torch.optim.Optimizer, of: nn.Module, decayed: bool) -> set[str]:
@@ -33,18 +36,18 @@ def owners(optimizer: torch.optim.Optimizer, of: nn.Module, decayed: bool) -> se
 def test_only_matrices_and_kernels_decay() -> None:
     network = model()
     (adamw,) = build_optimizers(network, "adamw", 0.1, 0.01, (0.9, 0.99))
-    assert owners(adamw, network, True) == {"matrix.weight", "kernel.weight"}
+    assert owners(adamw, network, True) == {"matrix.weight", "kernel.weight", "table"}
     assert owners(adamw, network, False) == {
         "embedding.weight", "matrix.bias", "norm.weight", "norm.bias"
     }  # fmt: skip
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
-def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
+def test_muon_takes_the_linear_layers_and_adamw_the_rest() -> None:
     network = model()
     muon, adamw = build_optimizers(network, "muon", 0.1, 0.01, (0.9, 0.99))
     assert owners(muon, network, True) == {"matrix.weight"}
-    assert owners(adamw, network, True) == {"kernel.weight"}
+    assert owners(adamw, network, True) == {"kernel.weight", "table"}
     assert "embedding.weight" in owners(adamw, network, False)
 
 

@@ -1,0 +1,187 @@
+"""Which sampling settings should be the captioner's defaults?
+
+    python benchmarks/sampling_settings.py --output benchmarks/results/sampling_settings.json
+    python benchmarks/sampling_settings.py --limit 20 --noise-scales 0.7 1.0      # a quick look
+
+Draws the largest number of candidates once per scene and noise scale, then chooses captions out of
+the first m of them with each likelihood weight. The scenes are others than those of scenes.py
+(scene seed 1), so that settings are not chosen on what they are reported on; the recordings are
+the same val recordings. `seconds`: of one 10 s clip, median, everything included, measured apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+from common import (
+    Row,
+    add_clips,
+    base_parser,
+    check_output,
+    in_chunks,
+    load_captioner,
+    machine_line,
+    markdown_table,
+    report,
+    run_main,
+    validation_scenes,
+    write_report,
+)
+from tqdm import tqdm
+
+from dac_diffusion.audio.loading import prepare_waveform
+from dac_diffusion.captioning.drawing import CandidateDrawer, Candidates, DrawSettings, Window
+from dac_diffusion.captioning.selection import choose_captions
+from dac_diffusion.metrics.cider import CiderD
+from dac_diffusion.metrics.diversity import distinct_n_within_clip
+from dac_diffusion.metrics.wellformedness import wellformedness
+
+COLUMNS = {
+    "noise_scale": "initial noise",
+    "num_candidates": "candidates",
+    "likelihood_weight": "likelihood weight",
+    "cider_d": "CIDEr-D first|.3f",
+    "mean_cider_d": "mean of the captions|.3f",
+    "best_cider_d": "best of the captions|.3f",
+    "distinct_2_within_clip": "distinct-2 within clip|.3f",
+    "repeated_bigram": "repeated bigram|.1%",
+    "seconds": "seconds|.3f",
+}
+TIMED_REPETITIONS = 7
+
+
+def main() -> None:
+    parser = base_parser(__doc__)
+    add_clips(parser)
+    parser.set_defaults(num_candidates=20)
+    parser.add_argument("--limit", type=int, default=150, help="number of scenes")
+    parser.add_argument("--scene-seed", type=int, default=1)
+    parser.add_argument("--num-steps", type=int, default=8)
+    parser.add_argument("--noise-scales", type=float, nargs="+", default=[0.6, 0.7, 0.8, 1.0])
+    parser.add_argument("--likelihood-weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.4])
+    parser.add_argument("--candidates", type=int, nargs="+", default=[5, 8, 10, 20])
+    args = parser.parse_args()
+    check_output(args.output)
+    captioner: Any = load_captioner(args.model, args.threads)
+    references, drawn = draw_candidates(captioner, args)
+    seconds = {m: time_one_clip(captioner, m, args) for m in args.candidates}
+    scorer = CiderD(references)
+    table = [
+        row(scale, count, weight, drawn[scale], scorer, args.num_captions, seconds)
+        for scale in args.noise_scales
+        for count in args.candidates
+        for weight in args.likelihood_weights
+    ]
+    print(markdown_table(table, COLUMNS))
+    print(f"\n{len(references)} scenes; {machine_line()}")
+    raw = {f"noise scale {scale}": clips for scale, clips in drawn.items()}
+    write_report(args.output, report("sampling_settings", args, table, raw))
+
+
+def draw_candidates(
+    captioner: Any, args: argparse.Namespace
+) -> tuple[list[list[str]], dict[float, list[Row]]]:
+    """References of every scene; per noise scale every scene's texts, cosines and likelihoods."""
+    clips = None if str(args.clips) == "none" else args.clips
+    dataset = validation_scenes(clips, args.scene_seed)
+    references: list[list[str]] = []
+    drawn: dict[float, list[Row]] = {scale: [] for scale in args.noise_scales}
+    with tqdm(total=args.limit * len(drawn), desc="scenes", unit="clip") as bar:
+        for examples in in_chunks(dataset, args.limit):
+            references += [list(example.captions) for example in examples]
+            rate = captioner.encoder.sampling_rate
+            windows = [
+                Window("", 0.0, prepare_waveform(e.waveform, e.sampling_rate, rate, "a scene"))
+                for e in examples
+            ]
+            for scale in args.noise_scales:
+                drawer = CandidateDrawer(captioner, settings(args, scale, args.num_candidates))
+                with torch.inference_mode():
+                    drawn[scale] += [raw_row(drawer, c) for c in drawer.draw(windows)]
+                bar.update(len(windows))
+    return references, drawn
+
+
+def settings(args: argparse.Namespace, noise_scale: float, num_candidates: int) -> DrawSettings:
+    """As DiffusionCaptioner makes them; the likelihood counts, so that it is computed."""
+    return DrawSettings(
+        num_captions=min(args.num_captions, num_candidates),
+        num_candidates=num_candidates,
+        num_steps=args.num_steps,
+        guidance_scale=1.0 if args.guidance_scale is None else args.guidance_scale,
+        initial_noise_scale=noise_scale,
+        seed=args.seed,
+        likelihood_weight=1.0,
+    )
+
+
+def raw_row(drawer: CandidateDrawer, candidates: Candidates) -> Row:
+    """Texts of one clip with the two parts of their scores."""
+    only_cosine = CandidateDrawer(drawer.captioner, replace(drawer.settings, likelihood_weight=0.0))
+    return {
+        "texts": candidates.texts,
+        "cosines": only_cosine.score(candidates, candidates.pooled),
+        "log_likelihoods": candidates.log_likelihoods.tolist(),
+    }
+
+
+def row(
+    noise_scale: float,
+    num_candidates: int,
+    weight: float,
+    clips: Sequence[Row],
+    scorer: CiderD,
+    num_captions: int,
+    seconds: dict[int, float],
+) -> Row:
+    """The captions that these settings would have returned, scored."""
+    chosen = []
+    for clip in clips:
+        scores = [
+            cosine + weight * likelihood
+            for cosine, likelihood in zip(clip["cosines"], clip["log_likelihoods"], strict=True)
+        ]
+        captions = choose_captions(
+            clip["texts"][:num_candidates], scores[:num_candidates], num_captions
+        )
+        chosen.append([caption.text for caption in captions] or [""])
+    values = [[scorer.score(text, i) for text in clip] for i, clip in enumerate(chosen)]
+    return {
+        "noise_scale": noise_scale,
+        "num_candidates": num_candidates,
+        "likelihood_weight": weight,
+        "cider_d": sum(clip[0] for clip in values) / len(values),
+        "mean_cider_d": sum(sum(clip) / len(clip) for clip in values) / len(values),
+        "best_cider_d": sum(max(clip) for clip in values) / len(values),
+        "distinct_2_within_clip": distinct_n_within_clip(chosen, 2),
+        "repeated_bigram": wellformedness([t for c in chosen for t in c]).repeated_bigram,
+        "seconds": seconds[num_candidates],
+    }
+
+
+def time_one_clip(captioner: Any, num_candidates: int, args: argparse.Namespace) -> float:
+    """Median seconds of captioning 10 s of noise, for which the sound makes no difference."""
+    rate = captioner.encoder.sampling_rate
+    noise = torch.randn(10 * rate, generator=torch.Generator().manual_seed(0)).mul(0.1).numpy()
+    seconds = []
+    for _ in range(TIMED_REPETITIONS):
+        start = time.perf_counter()
+        captioner(
+            noise,
+            sampling_rate=rate,
+            num_captions=min(args.num_captions, num_candidates),
+            num_candidates=num_candidates,
+            num_steps=args.num_steps,
+        )
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
+
+
+if __name__ == "__main__":
+    run_main(main)
