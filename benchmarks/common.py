@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dac_diffusion.data.soundscapes.dataset import SceneExample, SoundscapeConfig, SoundscapeDataset
 from dac_diffusion.errors import DacError
@@ -42,6 +42,7 @@ def base_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="torch threads; default: torch's own choice")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16")
     return parser
 
 
@@ -66,16 +67,17 @@ def check_output(path: Path | None) -> None:
             raise _NothingToWriteYetError
 
 
-def load_captioner(model: str, threads: int | None) -> Captioner:
-    """The captioner under test, after setting torch's threads."""
+def load_captioner(args: argparse.Namespace) -> Captioner:
+    """The captioner under test, after setting torch's threads; `args.dtype` becomes what it is."""
     import torch
 
     from dac_diffusion.captioner import DiffusionCaptioner
 
-    if threads:
-        torch.set_num_threads(threads)
-    captioner: Captioner = DiffusionCaptioner.from_pretrained(model)
-    return captioner
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    captioner = DiffusionCaptioner.from_pretrained(args.model, args.dtype)
+    args.dtype = str(captioner.dtype).removeprefix("torch.")
+    return cast(Captioner, captioner)
 
 
 def run_captioner(

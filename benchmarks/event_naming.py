@@ -75,7 +75,7 @@ def main() -> None:
     args = parser.parse_args()
     check_output(args.output)
     namer = load_event_namer(SYNONYMS)
-    captioner = load_captioner(args.model, args.threads)
+    captioner = load_captioner(args)
     raw: dict[str, list[Row]] = {}
     if str(args.clips) != "none":
         raw["recordings"] = caption_recordings(captioner, args)

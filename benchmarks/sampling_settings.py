@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, nargs="+", default=[5, 8, 10, 20])
     args = parser.parse_args()
     check_output(args.output)
-    captioner: Any = load_captioner(args.model, args.threads)
+    captioner: Any = load_captioner(args)
     references, drawn = draw_candidates(captioner, args)
     seconds = {m: time_one_clip(captioner, m, args) for m in args.candidates}
     scorer = CiderD(references)

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--scene-seed", type=int, default=0)
     args = parser.parse_args()
     check_output(args.output)
-    captioner = load_captioner(args.model, args.threads)
+    captioner = load_captioner(args)
     scenes, raw = caption_scenes(captioner, args)
     namer = load_event_namer(SYNONYMS)
     quality, form = score(scenes, raw, namer, args)

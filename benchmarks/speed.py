@@ -66,10 +66,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = write_clips(Path(folder), max(1, args.clips_in_one_call), args.seed)
         table = cold_starts(files[0], args) + peak_memory(files, args)
-        captioner = load_captioner(args.model, args.threads)
+        captioner = load_captioner(args)
         table += [time_one_clip(captioner, files[0], steps, args) for steps in args.steps]
         if len(files) > 1:
             table += time_many_clips(captioner, files, args)
+            table.append(command_ratio(table, args.num_steps))
     print(markdown_table(table, COLUMNS))
     print(f"\n{machine_line()}")
     raw = {row["what"] + f" @ {row['num_steps']}": [row.pop("raw")] for row in table}
@@ -139,10 +140,20 @@ def time_many_clips(
     ]
 
 
+def command_ratio(table: Sequence[Row], num_steps: int) -> Row:
+    """How many times faster a clip is in one call than by a command of its own."""
+    command = next(row for row in table if row["what"].endswith("caption one file"))
+    one_call = next(
+        row for row in table if row["what"].endswith("in one call") and row["unit"] == "s"
+    )
+    ratio = command["median"] / one_call["median"]
+    return summarise("one command a clip / one call", num_steps, [ratio], "times")
+
+
 def cold_starts(file: Path, args: argparse.Namespace) -> list[Row]:
     """Seconds that the command takes in a fresh process: its help, and captioning one file."""
     command = command_line()
-    caption = [*command, "caption", str(file), "--model", args.model]
+    caption = [*command, "caption", str(file), "--model", args.model, "--dtype", args.dtype]
     caption += ["--num-steps", str(args.num_steps), "--num-captions", str(args.num_captions)]
     rows = []
     for what, call in (("--help", [*command, "--help"]), ("caption one file", caption)):
@@ -160,7 +171,7 @@ def peak_memory(files: Sequence[Path], args: argparse.Namespace) -> list[Row]:
         call = [sys.executable, __file__, "--model", args.model, "--seed", str(args.seed)]
         call += ["--num-steps", str(args.num_steps), "--num-captions", str(args.num_captions)]
         call += ["--batch-size", str(args.batch_size)]
-        for option in ("num_candidates", "guidance_scale", "threads"):
+        for option in ("num_candidates", "guidance_scale", "threads", "dtype"):
             value = getattr(args, option)
             call += [] if value is None else ["--" + option.replace("_", "-"), str(value)]
         output = run_process([*call, "--probe-memory", *map(str, chosen)], args.threads)
@@ -172,7 +183,7 @@ def peak_memory(files: Sequence[Path], args: argparse.Namespace) -> list[Row]:
 
 def probe_memory(args: argparse.Namespace) -> None:
     """Caption in this process and print its largest resident size in bytes."""
-    captioner = load_captioner(args.model, args.threads)
+    captioner = load_captioner(args)
     run_captioner(captioner, args.probe_memory, args.num_steps, args)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(peak if sys.platform == "darwin" else peak * 1024)

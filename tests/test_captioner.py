@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 import dac_diffusion
 from dac_diffusion.captioner import CaptionStep, ClipCaptions, DiffusionCaptioner
-from dac_diffusion.captioning.selection import is_well_formed
 from dac_diffusion.errors import AudioError, ConfigError
+from dac_diffusion.text.faults import is_well_formed
 from dac_diffusion.text.tokenizer import encode_captions, normalise_caption
 from tests.helpers import RATE, noise, tiny_captioner, write_recordings
 
@@ -180,7 +180,7 @@ def test_more_captions_than_candidates_are_refused(captioner: DiffusionCaptioner
 def test_a_saved_captioner_is_the_same(captioner: DiffusionCaptioner, tmp_path: Path) -> None:
     captioner.save_pretrained(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
-    loaded = DiffusionCaptioner.from_pretrained(tmp_path)
+    loaded = DiffusionCaptioner.from_pretrained(tmp_path, "float32")
     assert (loaded.config.num_steps, loaded.config.num_candidates) == (3, 6)
     assert loaded(noise(0.5), RATE) == captioner(noise(0.5), RATE)
     assert not any(module.training for module in loaded.components.values() if is_network(module))
@@ -201,6 +201,29 @@ def test_bfloat16_captions_and_keeps_the_promise(
     assert content(together) == content([loaded(pair) for pair in pairs])
     with pytest.raises(ConfigError, match="float16"):
         DiffusionCaptioner.from_pretrained(tmp_path, torch_dtype="float16x")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({}, torch.float32),
+        (None, torch.float32),  # a torch that cannot say
+    ],
+)
+def test_cpus_that_compute_in_bfloat16_get_it(
+    capabilities: dict[str, bool] | None,
+    expected: torch.dtype,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if capabilities is None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert DiffusionCaptioner.from_pretrained(checkpoint).denoiser.dtype == expected
 
 
 def test_the_package_exports_the_captioner() -> None:

@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dac_diffusion.captioning.results import Caption
-from dac_diffusion.metrics.wellformedness import (
-    ends_on_function_word,
-    has_doubled_word,
-    has_repeated_bigram,
-)
+from dac_diffusion.text.faults import is_well_formed
 from dac_diffusion.text.tokenizer import normalise_caption
-
-
-def is_well_formed(text: str) -> bool:
-    """Whether a caption has words, repeats no word or pair of words, and does not break off."""
-    return bool(normalise_caption(text)) and not (
-        has_repeated_bigram(text) or has_doubled_word(text) or ends_on_function_word(text)
-    )
 
 
 def count_distinct(texts: Iterable[str]) -> int:

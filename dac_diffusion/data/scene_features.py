@@ -22,6 +22,15 @@ BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
+class Hearings:
+    """How often each scene is encoded: clean first, then augmented; without augmentation alike."""
+
+    num_views: int = 1
+    augmentation: AugmentationConfig | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class SceneFeatures:
     """Features of N scenes heard V times: features (V, N, S, D), pooled (V, N, P), mask (N, S)."""
 
@@ -44,20 +53,18 @@ def load_or_encode_pool(
     folder: Path,
     encoder: ConvolutionalEncoder,
     pool: ScenePool,
-    num_views: int,
-    augmentation: AugmentationConfig | None,
-    seed: int,
+    hearings: Hearings,
     progress: bool = True,
 ) -> SceneFeatures:
     """`encode_pool`, its result kept in `folder` under a name made of all that decides it."""
-    digest = hashlib.sha256(repr((num_views, augmentation, seed, BATCH_SIZE)).encode())
+    digest = hashlib.sha256(repr((hearings, BATCH_SIZE)).encode())
     digest.update(np.ascontiguousarray(pool.num_samples).tobytes())
     digest.update(np.ascontiguousarray(pool.log_mel[:: max(1, len(pool) // 100)]).tobytes())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     path = folder / f"features-{digest.hexdigest()[:12]}.safetensors"
     if not path.exists():
-        made = encode_pool(encoder, pool, num_views, augmentation, seed, progress)
+        made = encode_pool(encoder, pool, hearings, progress)
         tensors = {"features": made.features, "pooled": made.pooled, "mask": made.mask}
         with atomic_write(path, "wb") as file:
             file.write(save(tensors))
@@ -68,26 +75,24 @@ def load_or_encode_pool(
 def encode_pool(
     encoder: ConvolutionalEncoder,
     pool: ScenePool,
-    num_views: int,
-    augmentation: AugmentationConfig | None,
-    seed: int,
+    hearings: Hearings,
     progress: bool = True,
 ) -> SceneFeatures:
-    """Encode every scene `num_views` times; the first view is clean, the others are augmented."""
+    """Encode every scene as often as `hearings` says."""
     encoder.eval()
     frames = int(encoder.num_frames(torch.tensor(_total_samples(encoder, pool))))
     size, width = len(pool), encoder.feature_dim
-    features = torch.zeros(num_views, size, frames, width, dtype=torch.float16)
-    pooled = torch.zeros(num_views, size, encoder.pooled_dim, dtype=torch.float16)
+    features = torch.zeros(hearings.num_views, size, frames, width, dtype=torch.float16)
+    pooled = torch.zeros(hearings.num_views, size, encoder.pooled_dim, dtype=torch.float16)
     mask = torch.zeros(size, frames, dtype=torch.bool)
-    bar = tqdm(total=num_views * size, desc="encoding scenes", disable=not progress)
-    for view in range(num_views):
-        generator = torch.Generator().manual_seed(seed * 1000 + view)
+    bar = tqdm(total=hearings.num_views * size, desc="encoding scenes", disable=not progress)
+    for view in range(hearings.num_views):
+        generator = torch.Generator().manual_seed(hearings.seed * 1000 + view)
         for start in range(0, size, BATCH_SIZE):
             rows = slice(start, min(start + BATCH_SIZE, size))
             log_mel = torch.from_numpy(pool.log_mel[rows].astype(np.float32))
-            if view > 0 and augmentation is not None:
-                log_mel = augment_log_mel(log_mel, augmentation, generator)
+            if view > 0 and hearings.augmentation is not None:
+                log_mel = augment_log_mel(log_mel, hearings.augmentation, generator)
             num_samples = torch.from_numpy(pool.num_samples[rows])
             with torch.autocast("cpu", torch.bfloat16):
                 audio = encoder.encode_log_mel(log_mel, num_samples)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dac_diffusion.errors import DataError
-from dac_diffusion.metrics.tokenization import Ngram, count_ngrams, tokenize
+from dac_diffusion.text.words import Ngram, count_ngrams, tokenize
 
 MAX_N = 4
 LENGTH_SIGMA = 6.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dac_diffusion.metrics.tokenization import ngrams, tokenize
+from dac_diffusion.text.words import ngrams, tokenize
 
 
 def distinct_n(captions: Sequence[str], n: int) -> float:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dac_diffusion.errors import DataError
-from dac_diffusion.metrics.tokenization import tokenize
+from dac_diffusion.text.words import tokenize
 
 MOST_WORDS_BETWEEN = 3
 OTHER_SOUNDS = "other_sounds"

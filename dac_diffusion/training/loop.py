@@ -17,20 +17,17 @@ gradients are averaged, so the batch size is per process.
 """
 
 import math
-import os
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dac_diffusion.errors import CheckpointError, ConfigError, DacError, MissingExtraError
+from dac_diffusion.errors import CheckpointError, ConfigError, DacError
 from dac_diffusion.training.batches import iterate_batches, seed_step, to_device
 from dac_diffusion.training.checkpoints import (
     checkpoint_path,
@@ -45,6 +42,7 @@ from dac_diffusion.training.optimizer import (
     learning_rate_factor,
     set_learning_rate,
 )
+from dac_diffusion.training.surroundings import make_accelerator, make_writer
 from dac_diffusion.training.task import FitResult, LoopConfig, Task
 
 __all__ = ["FitResult", "LoopConfig", "Task", "fit"]
@@ -103,7 +101,7 @@ class _Run:
     def __init__(self, task: Task, config: LoopConfig, output_dir: Path, resume: bool) -> None:
         self.task, self.config, self.output_dir = task, config, output_dir
         self.checkpoints = output_dir / "checkpoints"
-        self.accelerator = _make_accelerator()
+        self.accelerator = make_accelerator()
         self.rank: int = self.accelerator.process_index
         self.world_size: int = self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
@@ -121,7 +119,7 @@ class _Run:
             task.model.compile()
         self.model = self.accelerator.prepare_model(task.model)  # for many processes, DDP
         is_main = self.accelerator.is_main_process
-        self.writer = _make_writer(output_dir / "logs", self.step) if is_main else None
+        self.writer = make_writer(output_dir / "logs", self.step) if is_main else None
         self.last_log = (self.step, time.monotonic())
 
     def batches(self) -> Iterator[Any]:
@@ -293,43 +291,3 @@ class _Run:
         if self.writer is not None:
             self.writer.close()
         self.accelerator.wait_for_everyone()
-
-
-def _make_accelerator() -> Any:
-    try:
-        from accelerate import (
-            Accelerator,
-            DistributedDataParallelKwargs,
-            InitProcessGroupKwargs,
-        )
-    except ImportError as error:
-        raise _missing("accelerate") from error
-    # A step may leave weights unused (self-conditioning, the null condition), and the other
-    # processes wait while the first evaluates. The precision is set by autocast in
-    # `forward_and_backward`, because Accelerate would patch it into the model.
-    unused_weights = DistributedDataParallelKwargs(find_unused_parameters=True)
-    patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
-    accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[unused_weights, patience])
-    launched_for_several = "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ
-    if accelerator.num_processes == 1 and launched_for_several:
-        warnings.warn(
-            "`accelerate launch --cpu` has started one process only; for N on the CPU use "
-            "`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N ...`",
-            stacklevel=2,
-        )
-    return accelerator
-
-
-def _make_writer(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise _missing("tensorboard") from error
-    # What a killed run logged after its last checkpoint is superseded.
-    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
-
-
-def _missing(library: str) -> MissingExtraError:
-    return MissingExtraError(
-        f'training needs {library}: pip install "dac-diffusion[training]" brings it'
-    )

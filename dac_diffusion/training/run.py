@@ -15,7 +15,7 @@ from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.configuration import load_config, save_config
 from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
-from dac_diffusion.data.scene_features import load_or_encode_pool
+from dac_diffusion.data.scene_features import Hearings, load_or_encode_pool
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.data.tables import read_captions
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
@@ -196,12 +196,10 @@ def train_captioner_stage(
 ) -> FitResult:
     """Train denoiser and latent space on the frozen encoder's features."""
     views = config.captioner_training.feature_views
-    augmentation = config.feature_augmentation
-    folder, seed = scene_folder(config), config.seed
-    features = load_or_encode_pool(
-        folder, parts.encoder, pools[0], views, augmentation, seed, progress
-    )
-    validation = load_or_encode_pool(folder, parts.encoder, pools[1], 1, None, seed, progress)
+    augmented = Hearings(views, config.feature_augmentation, config.seed)
+    folder = scene_folder(config)
+    features = load_or_encode_pool(folder, parts.encoder, pools[0], augmented, progress)
+    validation = load_or_encode_pool(folder, parts.encoder, pools[1], Hearings(), progress)
     torch.manual_seed(config.seed + 1)
     space = make_latent_space(config.text, parts.tokenizer, pools[0])
     denoiser = CaptionDenoiser(

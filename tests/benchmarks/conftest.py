@@ -64,7 +64,7 @@ def run_script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCaptioner]:
 
     def run(module: Any, describe: Callable[[Any], list[str]], *arguments: str) -> FakeCaptioner:
         fake = FakeCaptioner(describe)
-        monkeypatch.setattr(module, "load_captioner", lambda model, threads: fake)
+        monkeypatch.setattr(module, "load_captioner", lambda args: fake)
         monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
         module.main()
         return fake

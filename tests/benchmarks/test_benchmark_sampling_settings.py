@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def test_its_captions_are_those_of_the_captioner(
     ]  # fmt: skip
     assert "| candidates |" in capsys.readouterr().out
 
-    captioner: Any = load_captioner(str(checkpoint), 1)
+    arguments = Namespace(model=str(checkpoint), threads=1, dtype=found["settings"]["dtype"])
+    captioner: Any = load_captioner(arguments)
     captioner.register_to_config(likelihood_weight=0.5)
     scenes = [validation_scenes(None, 1).example(i) for i in range(2)]
     results = captioner(

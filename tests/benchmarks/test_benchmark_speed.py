@@ -26,6 +26,12 @@ def test_table_of_a_fake_captioner(
     assert rows["5 captions of one 10 s clip"]["repetitions"] == 4
     assert rows["peak memory, 1 clip in one call"]["median"] == 2.5
     assert rows["one by one / one call"]["repetitions"] == 2
+    command, one_call = (
+        rows[what]["median"]
+        for what in ("cold start: dac-diffusion caption one file", "a clip, 3 in one call")
+    )
+    ratio = rows["one command a clip / one call"]["median"]
+    assert ratio == pytest.approx(command / one_call)
     assert "cold start: dac-diffusion --help" in rows
     assert sum(call["inputs"] == 3 for call in fake.calls) == 2
     assert "| s |" in capsys.readouterr().out

@@ -6,7 +6,12 @@ import torch
 
 from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
-from dac_diffusion.data.scene_features import SceneFeatures, encode_pool, load_or_encode_pool
+from dac_diffusion.data.scene_features import (
+    Hearings,
+    SceneFeatures,
+    encode_pool,
+    load_or_encode_pool,
+)
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 
@@ -29,7 +34,7 @@ def encoder() -> ConvolutionalEncoder:
 def encode(
     encoder: ConvolutionalEncoder, pool: ScenePool, views: int = VIEWS, seed: int = 0
 ) -> SceneFeatures:
-    return encode_pool(encoder, pool, views, AugmentationConfig(), seed, progress=False)
+    return encode_pool(encoder, pool, Hearings(views, AugmentationConfig(), seed), progress=False)
 
 
 def test_the_first_view_is_the_scene_as_it_is(
@@ -58,7 +63,7 @@ def test_other_views_are_augmented_differently(
     views = encode(encoder, pool).features.float()
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert (views[a] - views[b]).abs().amax(dim=(1, 2)).min() > 0.01
-    same = encode_pool(encoder, pool, 2, None, 0, progress=False).features
+    same = encode_pool(encoder, pool, Hearings(2), progress=False).features
     assert torch.equal(same[0], same[1])
 
 
@@ -88,9 +93,8 @@ def test_features_are_computed_once_for_all_that_decides_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def load(seed: int = 0, encoder: ConvolutionalEncoder = encoder) -> SceneFeatures:
-        return load_or_encode_pool(
-            tmp_path, encoder, pool, 2, AugmentationConfig(), seed, progress=False
-        )
+        hearings = Hearings(2, AugmentationConfig(), seed)
+        return load_or_encode_pool(tmp_path, encoder, pool, hearings, progress=False)
 
     first = load()
     load(seed=1)

@@ -10,7 +10,7 @@ import pytest
 
 from dac_diffusion.errors import DataError
 from dac_diffusion.metrics.cider import CiderD, cider_d
-from dac_diffusion.metrics.tokenization import tokenize
+from dac_diffusion.text.words import tokenize
 
 CAPTIONS = Path(__file__).parents[2] / "../shared/data/captions"
 

@@ -9,7 +9,7 @@ import torch
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.scene_cache import ScenePool
-from dac_diffusion.data.scene_features import encode_pool
+from dac_diffusion.data.scene_features import Hearings, encode_pool
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
 from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.diffusion.schedule import NoiseSchedule
@@ -35,8 +35,10 @@ CONFIG = CaptionerTrainingConfig(
 
 @pytest.fixture
 def task(parts: FrozenParts, pools: tuple[ScenePool, ScenePool]) -> CaptionerTask:
-    features = encode_pool(parts.encoder, pools[0], 2, AugmentationConfig(), 0, progress=False)
-    validation = encode_pool(parts.encoder, pools[1], 1, None, 0, progress=False)
+    features = encode_pool(
+        parts.encoder, pools[0], Hearings(2, AugmentationConfig()), progress=False
+    )
+    validation = encode_pool(parts.encoder, pools[1], Hearings(), progress=False)
     return make_task(parts, (pools[0], features), (pools[1], validation))
 
 
@@ -183,7 +185,7 @@ def test_what_is_exported_is_a_captioner_of_these_weights(
 ) -> None:
     task.trainer.schedule = NoiseSchedule.gumbel(1.0, 2.0)
     task.export(tmp_path / "model")
-    captioner = DiffusionCaptioner.from_pretrained(tmp_path / "model")
+    captioner = DiffusionCaptioner.from_pretrained(tmp_path / "model", "float32")
     for loaded, original in (
         (captioner.denoiser, task.trainer.denoiser),
         (captioner.latent_space, task.trainer.space),

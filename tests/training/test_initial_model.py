@@ -21,7 +21,7 @@ def saved(tmp_path: Path) -> Path:
 
 def twin(saved: Path) -> tuple[CaptionDenoiser, EmbeddingSpace]:
     """A denoiser and a latent space of the same sizes, with other weights."""
-    other = DiffusionCaptioner.from_pretrained(saved)
+    other = DiffusionCaptioner.from_pretrained(saved, "float32")
     for module in (other.denoiser, other.latent_space):
         for parameter in module.parameters():
             torch.nn.init.constant_(parameter, 0.5)
@@ -31,7 +31,7 @@ def twin(saved: Path) -> tuple[CaptionDenoiser, EmbeddingSpace]:
 def test_weights_are_taken_over(saved: Path) -> None:
     denoiser, space = twin(saved)
     take_over_weights(str(saved), denoiser, space)
-    original = DiffusionCaptioner.from_pretrained(saved)
+    original = DiffusionCaptioner.from_pretrained(saved, "float32")
     for ours, theirs in ((denoiser, original.denoiser), (space, original.latent_space)):
         expected = theirs.state_dict()
         assert all(torch.equal(v, expected[k]) for k, v in ours.state_dict().items())

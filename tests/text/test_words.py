@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dac_diffusion.metrics.tokenization import count_ngrams, ngrams, tokenize
+from dac_diffusion.text.words import count_ngrams, ngrams, tokenize
 
 
 @pytest.mark.parametrize(
