@@ -36,8 +36,10 @@ from common import (
 from tqdm import tqdm
 
 from dac_diffusion.audio.loading import prepare_waveform
-from dac_diffusion.captioning.drawing import CandidateDrawer, Candidates, DrawSettings, Window
+from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
+from dac_diffusion.captioning.ranking import Candidates
 from dac_diffusion.captioning.selection import choose_captions
+from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.metrics.cider import CiderD
 from dac_diffusion.metrics.diversity import distinct_n_within_clip
 from dac_diffusion.metrics.wellformedness import wellformedness

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from tqdm import tqdm
 
-from dac_diffusion.audio.windows import window_bounds
-from dac_diffusion.captioning.drawing import (
-    CandidateDrawer,
-    Candidates,
-    DrawSettings,
-    Window,
-)
-from dac_diffusion.captioning.inputs import (
-    AudioInput,
-    Recording,
-    decode_ahead,
-    find_sources,
-)
+from dac_diffusion.captioning.defaults import given_or
+from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
+from dac_diffusion.captioning.inputs import AudioInput
+from dac_diffusion.captioning.precision import choose_dtype
 from dac_diffusion.captioning.pretrained import find_checkpoint, load_components
+from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
 from dac_diffusion.captioning.results import Caption, CaptionStep, ClipCaptions, Segment
-from dac_diffusion.captioning.selection import choose_captions
-from dac_diffusion.errors import AudioError, ConfigError
 
 __all__ = ["Caption", "CaptionStep", "ClipCaptions", "DiffusionCaptioner", "Segment"]
 
-T = TypeVar("T")
-
-MINIMUM_TAIL_SECONDS = 2.5  # a shorter rest of a long recording joins the window before it
+COMPONENTS = ("encoder", "denoiser", "latent_space", "tokenizer", "scheduler", "scorer")
 
 
 class DiffusionCaptioner(DiffusionPipeline):
@@ -99,8 +83,9 @@ class DiffusionCaptioner(DiffusionPipeline):
         file, for a checkpoint that is missing, incomplete, damaged or of another kind.
         """
         target = torch.device(device or "cpu")
-        dtype = _resolve_dtype(torch_dtype, target)
-        components, settings = load_components(find_checkpoint(name, revision), dtype)
+        dtype = choose_dtype(torch_dtype, target)
+        folder = find_checkpoint(name, revision)
+        components, settings = load_components(folder, dtype, cls.__name__, COMPONENTS)
         captioner = cls(**components, **settings)
         captioner.to(target)
         return captioner
@@ -143,127 +128,14 @@ class DiffusionCaptioner(DiffusionPipeline):
         config = self.config
         settings = DrawSettings(
             num_captions=num_captions,
-            num_candidates=_first(num_candidates, max(config.num_candidates, num_captions)),
-            num_steps=_first(num_steps, config.num_steps),
-            guidance_scale=_first(guidance_scale, config.guidance_scale),
-            initial_noise_scale=_first(initial_noise_scale, config.initial_noise_scale),
+            num_candidates=given_or(num_candidates, max(config.num_candidates, num_captions)),
+            num_steps=given_or(num_steps, config.num_steps),
+            guidance_scale=given_or(guidance_scale, config.guidance_scale),
+            initial_noise_scale=given_or(initial_noise_scale, config.initial_noise_scale),
             seed=seed,
             likelihood_weight=config.likelihood_weight,
         )
         settings.check(most_steps=self.scheduler.config.num_train_timesteps)
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size}: must be at least 1")
-        sources, single = find_sources(audio, sampling_rate, self.encoder.sampling_rate)
         drawer = CandidateDrawer(self, settings, callback)
-        show = progress if progress is not None else len(sources) > 1 and sys.stderr.isatty()
-        results: list[ClipCaptions] = []
-        with tqdm(total=len(sources), unit="clip", disable=not show) as bar:
-            for chunk in self._chunks(decode_ahead(sources), batch_size):
-                for result in self._caption_chunk(chunk, drawer):
-                    results.append(result)
-                    bar.update()
-                    if on_result is not None:
-                        on_result(result)
-        if not single:
-            return results
-        if results[0].error is not None:
-            raise AudioError(results[0].error)
-        return results[0]
-
-    def _chunks(
-        self, recordings: Iterator[Recording], num_windows: int
-    ) -> Iterator[list[Recording]]:
-        """Groups of recordings with about `num_windows` windows each, so memory is bounded."""
-        chunk: list[Recording] = []
-        collected = 0
-        for recording in recordings:
-            chunk.append(recording)
-            if recording.waveform is not None:
-                collected += len(self._bounds(recording.waveform))
-            if collected >= num_windows:
-                yield chunk
-                chunk, collected = [], 0
-        if chunk:
-            yield chunk
-
-    def _caption_chunk(self, chunk: list[Recording], drawer: CandidateDrawer) -> list[ClipCaptions]:
-        windows = [window for recording in chunk for window in self._windows(recording)]
-        drawn = iter(drawer.draw(windows))
-        results = []
-        for recording in chunk:
-            if recording.waveform is None:
-                results.append(ClipCaptions(recording.file_name, 0.0, error=str(recording.error)))
-                continue
-            count = len(self._bounds(recording.waveform))
-            results.append(self._assemble(recording, list(islice(drawn, count)), drawer))
-        return results
-
-    def _assemble(
-        self, recording: Recording, drawn: list[Candidates], drawer: CandidateDrawer
-    ) -> ClipCaptions:
-        """The captions of every window, and the best of those against all of the audio."""
-        assert recording.waveform is not None
-        count = drawer.settings.num_captions
-        rate = self.encoder.sampling_rate
-        bounds = self._bounds(recording.waveform)
-        lengths = torch.tensor([end - start for start, end in bounds], dtype=torch.float32)
-        pooled = torch.stack([candidates.pooled for candidates in drawn])  # (windows, P)
-        whole = (pooled * (lengths / lengths.sum())[:, None]).sum(dim=0)  # (P,)
-        segments, texts, scores = [], [], []
-        for (start, end), candidates in zip(bounds, drawn, strict=True):
-            own_scores = drawer.score(candidates, candidates.pooled)
-            captions = choose_captions(candidates.texts, own_scores, count)
-            segments.append(Segment(start / rate, end / rate, captions))
-            chosen = {caption.text for caption in captions}
-            against_whole = drawer.score(candidates, whole)
-            for text, score in zip(candidates.texts, against_whole, strict=True):
-                if text in chosen:
-                    texts.append(text)
-                    scores.append(score)
-        return ClipCaptions(
-            file_name=recording.file_name,
-            duration_seconds=len(recording.waveform) / rate,
-            captions=choose_captions(texts, scores, count),
-            candidates=tuple(text for candidates in drawn for text in candidates.texts),
-            segments=tuple(segments),
-        )
-
-    def _windows(self, recording: Recording) -> list[Window]:
-        waveform = recording.waveform
-        if waveform is None:
-            return []
-        rate = self.encoder.sampling_rate
-        return [
-            Window(recording.file_name, start / rate, waveform[start:end])
-            for start, end in self._bounds(waveform)
-        ]
-
-    def _bounds(self, waveform: np.ndarray) -> list[tuple[int, int]]:
-        rate = self.encoder.sampling_rate
-        return window_bounds(
-            len(waveform),
-            round(self.encoder.window_seconds * rate),
-            round(MINIMUM_TAIL_SECONDS * rate),
-        )
-
-
-def _first(value: T | None, default: T) -> T:
-    return default if value is None else value
-
-
-def _resolve_dtype(torch_dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    slow = device.type == "cpu" and not _cpu_computes_in_bfloat16()
-    names["auto"] = torch.float32 if slow else torch.bfloat16
-    if isinstance(torch_dtype, torch.dtype):
-        return torch_dtype
-    if torch_dtype not in names:
-        raise ConfigError(f"torch_dtype={torch_dtype!r}: must be one of {', '.join(sorted(names))}")
-    return names[torch_dtype]
-
-
-def _cpu_computes_in_bfloat16() -> bool:
-    """Whether bfloat16 is faster than float32 here; False where this torch (< 2.10) cannot say."""
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    found = ask() if ask is not None else {}
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+        call = CallSettings(num_captions, batch_size, progress, on_result)
+        return caption_recordings(audio, sampling_rate, self.encoder, drawer, call)

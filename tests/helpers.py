@@ -9,6 +9,12 @@ import pytest
 import soundfile
 import torch
 
+from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
+from dac_diffusion.autoregressive.network import (
+    AudioProjection,
+    AutoregressiveConfig,
+    build_network,
+)
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.cli import main
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
@@ -56,6 +62,32 @@ def tiny_captioner(churn: float = 0.5, depth: int = 2) -> DiffusionCaptioner:
     for component in (captioner.encoder, captioner.denoiser, captioner.latent_space):
         component.eval()
     captioner.scorer.eval()
+    torch.set_rng_state(generator_state)
+    return captioner
+
+
+def tiny_autoregressive() -> AutoregressiveCaptioner:
+    """Random weights with large logits, so that its captions differ from clip to clip."""
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(CAPTIONS, 200)
+    config = AutoregressiveConfig(
+        width=32, encoder_layers=1, decoder_layers=2, heads=2, feed_forward=64
+    )
+    network = build_network(config, len(tokenizer)).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(10.0)
+    captioner = AutoregressiveCaptioner(
+        encoder=ConvolutionalEncoder(channels=(4, 4, 8, 8), width=32, depth=1, heads=2).eval(),
+        projection=AudioProjection(32, 32, 32).eval(),
+        network=network,
+        tokenizer=tokenizer,
+        scorer=AudioTextScorer(len(tokenizer), pooled_dim=32, width=48, max_length=16).eval(),
+        max_length=8,
+        num_candidates=6,
+    )
     torch.set_rng_state(generator_state)
     return captioner
 

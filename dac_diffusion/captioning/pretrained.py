@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ import torch
 from dac_diffusion.errors import CheckpointError
 
 BUILTIN = "builtin"
+BUILTIN_AUTOREGRESSIVE = "builtin-autoregressive"
 INDEX_FILE = "model_index.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
-COMPONENTS = ("encoder", "denoiser", "latent_space", "tokenizer", "scheduler", "scorer")
 # The only places from which a checkpoint may name a class: loading one runs no code of its own.
 LIBRARIES = re.compile(r"(dac_diffusion(\.\w+)*|diffusers|transformers)")
 DOWNLOADED_FILES = ("*.json", "*.safetensors", "*.md")
@@ -32,8 +32,8 @@ def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
 
     Raises CheckpointError where there is none under this name.
     """
-    if str(name) == BUILTIN:
-        folder = Path(__file__).parents[1] / "builtin"
+    if str(name) in (BUILTIN, BUILTIN_AUTOREGRESSIVE):
+        folder = Path(__file__).parents[1] / str(name).replace("-", "_")
         if not (folder / INDEX_FILE).is_file():
             raise CheckpointError(f"{folder}: this installation has no built-in checkpoint")
         return folder
@@ -46,37 +46,61 @@ def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
         raise CheckpointError(f"{name}: is a file; give the checkpoint folder that holds it")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(name)):
         raise CheckpointError(
-            f"{name}: there is no such checkpoint folder; give a folder, a Hub id (owner/name) "
-            f"or {BUILTIN!r}"
+            f"{name}: there is no such checkpoint folder; give a folder, a Hub id (owner/name), "
+            f"{BUILTIN!r} or {BUILTIN_AUTOREGRESSIVE!r}"
         )
     return _from_hub(str(name), revision)
 
 
-def load_components(folder: Path, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
+def captioner_class_name(folder: Path) -> str:
+    """The class that a checkpoint's index names, for instance DiffusionCaptioner."""
+    return str(_read_json(folder / INDEX_FILE).get("_class_name"))
+
+
+def load_components(
+    folder: Path, dtype: torch.dtype, class_name: str, names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The components of a checkpoint by name, in evaluation mode, and its default settings.
 
+    class_name: the captioner that it must be of; names: of that class's components.
     Raises CheckpointError, naming the file, where anything is missing, damaged or not ours.
     """
     index = _read_json(folder / INDEX_FILE)
-    if index.get("_class_name") != "DiffusionCaptioner":
+    if index.get("_class_name") != class_name:
         raise CheckpointError(
             f"{folder / INDEX_FILE}: describes a {index.get('_class_name')}, not a "
-            "DiffusionCaptioner; give a checkpoint of dac-diffusion"
+            f"{class_name}; give a checkpoint of dac-diffusion"
         )
-    classes = {name: _component_class(folder, name, index) for name in COMPONENTS}
+    classes = {name: _component_class(folder, name, index) for name in names}
+    folders = {name: _component_folder(folder, name, index) for name in names}
     # Every file is looked at before the first model is built, so that errors come at once.
     for name, cls in classes.items():
-        _check_files(folder / name, cls)
+        _check_files(folders[name], cls)
     with quiet_libraries():
-        components = {name: _load(folder / name, cls, dtype) for name, cls in classes.items()}
-    size, expected = len(components["tokenizer"]), components["latent_space"].vocabulary_size
-    if size != expected:
-        raise CheckpointError(
-            f"{folder / 'tokenizer'}: has {size} tokens, but the latent space has {expected}; "
-            "they come from different checkpoints, copy both again"
-        )
-    settings = {key: value for key, value in index.items() if key not in COMPONENTS}
+        components = {name: _load(folders[name], cls, dtype) for name, cls in classes.items()}
+    _check_vocabulary(folder, components)
+    settings = {key: value for key, value in index.items() if key not in names}
     return components, {key: v for key, v in settings.items() if not key.startswith("_")}
+
+
+def _component_folder(folder: Path, name: str, index: dict[str, Any]) -> Path:
+    """Where a component lies: a checkpoint may share components with the built-in one."""
+    shared = index.get("_shared_with") == BUILTIN and not (folder / name).is_dir()
+    return (find_checkpoint(BUILTIN) if shared else folder) / name
+
+
+def _check_vocabulary(folder: Path, components: dict[str, Any]) -> None:
+    size = len(components["tokenizer"])
+    for name in ("latent_space", "network"):
+        if name not in components:
+            continue
+        component = components[name]
+        expected = getattr(component, "vocabulary_size", None) or component.config.vocab_size
+        if size != expected:
+            raise CheckpointError(
+                f"{folder / 'tokenizer'}: has {size} tokens, but the {name.replace('_', ' ')} "
+                f"has {expected}; they come from different checkpoints, copy both again"
+            )
 
 
 def _component_class(folder: Path, name: str, index: dict[str, Any]) -> type:
@@ -168,9 +192,14 @@ def _load(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
         if _kind(cls) == "model":
             return _load_model(folder, cls, dtype)
         if _kind(cls) == "transformers model":
-            model = cls.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True
+            model, report = cls.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
+            _check_names(folder, report["missing_keys"], report["unexpected_keys"])
             return model.eval()
         return cls.from_pretrained(folder, local_files_only=True)
     except CheckpointError:
@@ -191,14 +220,18 @@ def _load_model(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
         weights.update(load_file(path))
     # Not the library's loader: it fills in random weights for missing ones and carries on, and
     # it loses the memory layout that a model chose for its weights, and with it some last bits.
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    _check_names(folder, *model.load_state_dict(weights, strict=False))
+    return model.to(dtype).eval()
+
+
+def _check_names(folder: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    missing, unexpected = sorted(missing), sorted(unexpected)
     if missing or unexpected:
         problem = "lack" if missing else "have, beyond what config.json describes,"
         raise CheckpointError(
             f"{folder}: the weights {problem} {', '.join((missing or unexpected)[:3])}; "
             "config.json and the weights do not belong together, copy both again"
         )
-    return model.to(dtype).eval()
 
 
 def _weights_files(folder: Path) -> list[Path]:
@@ -215,13 +248,17 @@ def quiet_libraries() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
     diffusers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         diffusers_logging.set_verbosity(before[0])
         transformers_logging.set_verbosity(before[1])
+        if bar:
+            transformers_logging.enable_progress_bar()
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from dac_diffusion.captioning.ranking import Candidates
 from dac_diffusion.captioning.results import Caption
 from dac_diffusion.text.faults import is_well_formed
 from dac_diffusion.text.tokenizer import normalise_caption
+
+EXTRA_ROUNDS = 3  # more candidates for a window whose first ones repeat each other
+
+
+def draw_distinct(
+    draw: Callable[[list[int]], list[Candidates]], num_windows: int, num_captions: int
+) -> list[Candidates]:
+    """Candidates of every window, drawn again for windows with too few different ones.
+
+    draw: makes further candidates for the windows in these places, from each window's own
+    generator, so that who else is drawn again is nothing to it.
+    """
+    drawn = draw(list(range(num_windows)))
+    for _ in range(EXTRA_ROUNDS):
+        lacking = [
+            place
+            for place, candidates in enumerate(drawn)
+            if count_distinct(candidates.texts) < num_captions
+        ]
+        if not lacking:
+            break
+        for place, extra in zip(lacking, draw(lacking), strict=True):
+            drawn[place] += extra
+    return drawn
 
 
 def count_distinct(texts: Iterable[str]) -> int:

@@ -15,9 +15,13 @@ from typing import IO, TYPE_CHECKING
 from dac_diffusion.errors import ConfigError, DacError
 
 if TYPE_CHECKING:
-    from dac_diffusion.captioner import ClipCaptions, DiffusionCaptioner
+    from dac_diffusion.captioner import ClipCaptions
+    from dac_diffusion.systems import Captioner
 
 SCHEDULERS = ("default", "ddim", "dpm++")
+# Options that only one kind of captioner has.
+DIFFUSION_OPTIONS = ("num_steps", "guidance_scale", "initial_noise_scale", "scheduler")
+AUTOREGRESSIVE_OPTIONS = ("decoding", "num_beams", "temperature", "top_p")
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -25,13 +29,21 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("caption", help="caption recordings and folders of recordings")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="a recording, or a folder to search")
-    add("--model", default="builtin", help="builtin, a checkpoint folder or a Hub id")
+    add(
+        "--model",
+        default="builtin",
+        help="builtin, builtin-autoregressive, a checkpoint folder or a Hub id",
+    )
     add("--num-captions", type=int, default=5, help="captions of each recording (5)")
     add("--num-candidates", type=int, help="candidates to choose them from (the checkpoint's)")
     add("--num-steps", type=int, help="denoising steps (the checkpoint's)")
     add("--guidance-scale", type=float, help="above 1: closer to the audio, half as fast")
     add("--initial-noise-scale", type=float, help="lower: safer, less diverse (the checkpoint's)")
-    add("--scheduler", default="default", help=f"{', '.join(SCHEDULERS)} (default)")
+    add("--scheduler", help=f"{', '.join(SCHEDULERS)} (default)")
+    add("--decoding", help="of an autoregressive model: greedy, beam, nucleus, diverse_beam")
+    add("--num-beams", type=int, help="of beam and diverse_beam (the checkpoint's)")
+    add("--temperature", type=float, help="of nucleus sampling (the checkpoint's)")
+    add("--top-p", type=float, help="of nucleus sampling (the checkpoint's)")
     add("--seed", type=int, default=0, help="the same seed gives the same captions (0)")
     add("--format", choices=sorted(WRITERS), default="text", help="of the output (text)")
     add("--output", type=Path, metavar="FILE", help="write here; appears once it is complete")
@@ -48,7 +60,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Caption all inputs; returns the errors of those that could not be captioned."""
-    if arguments.scheduler not in SCHEDULERS:
+    if arguments.scheduler not in (None, *SCHEDULERS):
         raise ConfigError(
             f"--scheduler {arguments.scheduler}: unknown, use one of {', '.join(SCHEDULERS)}"
         )
@@ -66,18 +78,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             else:
                 errors.append(result.error)
 
-        captioner(
-            list(arguments.paths),
-            num_captions=arguments.num_captions,
-            num_candidates=arguments.num_candidates,
-            num_steps=arguments.num_steps,
-            guidance_scale=arguments.guidance_scale,
-            seed=arguments.seed,
-            batch_size=arguments.batch_size,
-            initial_noise_scale=arguments.initial_noise_scale,
-            progress=False if arguments.quiet else None,
-            on_result=take,
-        )
+        caption_paths(captioner, arguments, take)
         seconds = time.perf_counter() - started
         if arguments.output is not None and not captioned:
             raise DacError("; ".join(errors) + f"; {arguments.output} was not written")
@@ -86,14 +87,58 @@ def run(arguments: argparse.Namespace) -> list[str]:
     return errors
 
 
-def load_captioner(arguments: argparse.Namespace) -> DiffusionCaptioner:
+def caption_paths(
+    captioner: Captioner, arguments: argparse.Namespace, on_result: Callable[[ClipCaptions], None]
+) -> None:
+    """Call the captioner with the options of its kind."""
+    from dac_diffusion.captioner import DiffusionCaptioner
+
+    paths = list(arguments.paths)
+    progress = False if arguments.quiet else None
+    if isinstance(captioner, DiffusionCaptioner):
+        captioner(
+            paths,
+            num_captions=arguments.num_captions,
+            num_candidates=arguments.num_candidates,
+            num_steps=arguments.num_steps,
+            guidance_scale=arguments.guidance_scale,
+            seed=arguments.seed,
+            batch_size=arguments.batch_size,
+            initial_noise_scale=arguments.initial_noise_scale,
+            progress=progress,
+            on_result=on_result,
+        )
+    else:
+        captioner(
+            paths,
+            num_captions=arguments.num_captions,
+            num_candidates=arguments.num_candidates,
+            decoding=arguments.decoding,
+            num_beams=arguments.num_beams,
+            temperature=arguments.temperature,
+            top_p=arguments.top_p,
+            seed=arguments.seed,
+            batch_size=arguments.batch_size,
+            progress=progress,
+            on_result=on_result,
+        )
+
+
+def load_captioner(arguments: argparse.Namespace) -> Captioner:
     """The captioner that --model, --device, --dtype and --scheduler ask for."""
     device = choose_device(arguments.device)  # before the seconds that loading takes
+    from dac_diffusion import systems
     from dac_diffusion.captioner import DiffusionCaptioner
     from dac_diffusion.captioning.pretrained import quiet_libraries
 
-    captioner = DiffusionCaptioner.from_pretrained(arguments.model, arguments.dtype, device)
-    if arguments.scheduler != "default":
+    captioner = systems.load_captioner(arguments.model, arguments.dtype, device)
+    is_diffusion = isinstance(captioner, DiffusionCaptioner)
+    for option in AUTOREGRESSIVE_OPTIONS if is_diffusion else DIFFUSION_OPTIONS:
+        if getattr(arguments, option) is not None:
+            kind = "a diffusion captioner" if is_diffusion else "an autoregressive captioner"
+            name = option.replace("_", "-")
+            raise ConfigError(f"--{name}: {arguments.model} is {kind}, which has no such setting")
+    if arguments.scheduler not in (None, "default"):
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
         stock = DDIMScheduler if arguments.scheduler == "ddim" else DPMSolverMultistepScheduler

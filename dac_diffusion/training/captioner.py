@@ -7,27 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
 
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.data.scene_features import SceneFeatures
-from dac_diffusion.data.soundscapes.captions import write_captions
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
 from dac_diffusion.diffusion.objective import ObjectiveConfig, denoising_loss
+from dac_diffusion.diffusion.sampling import sample_latents
 from dac_diffusion.diffusion.schedule import NoiseSchedule
 from dac_diffusion.diffusion.scheduler import CaptionScheduler
 from dac_diffusion.encoders.base import AudioFeatures
-from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.files import atomic_folder
-from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.contextual_space import ContextualSpace
 from dac_diffusion.text.embedding_space import EmbeddingSpace
-from dac_diffusion.text.tokenizer import encode_captions
-from dac_diffusion.training.detectors import report_samples
+from dac_diffusion.training.detectors import embedding_distance, report_samples
+from dac_diffusion.training.scene_captions import CaptionBatch, FrozenParts, SceneCaptions
 
 LatentSpaceModule = EmbeddingSpace | ContextualSpace
 RECENT_STEPS = 50  # whose losses are logged by noise level at an evaluation
@@ -46,23 +42,6 @@ class CaptionerTrainingConfig:
     compile_denoiser: bool = False  # a quarter faster on CPUs, after a minute or two of compiling
     evaluation_clips: int = 100
     evaluation_steps: int = 8
-
-
-@dataclass(frozen=True)
-class FrozenParts:
-    """What the captioner needs and this training leaves as it is."""
-
-    encoder: ConvolutionalEncoder
-    scorer: AudioTextScorer
-    tokenizer: PreTrainedTokenizerFast
-
-
-@dataclass(frozen=True)
-class CaptionBatch:
-    """Features of B clips and K captions of each, token_ids (B, K, L)."""
-
-    audio: AudioFeatures
-    token_ids: Tensor
 
 
 class CaptionerTrainer(nn.Module):
@@ -114,26 +93,26 @@ class CaptionerTask:
         seed: int,
     ) -> None:
         self.model: nn.Module = model  # what the loop trains
-        self.trainer, self.config, self.parts, self.seed = model, config, parts, seed
-        self.pool, self.features = training
-        self.validation_pool, self.validation_features = validation
+        self.trainer, self.config, self.parts = model, config, parts
+        length = model.denoiser.config.max_length
+        self.training, self.validation = (
+            SceneCaptions(
+                pool,
+                features,
+                parts.tokenizer,
+                config.clips_per_batch,
+                config.captions_per_clip,
+                length,
+                seed,
+            )
+            for pool, features in (training, validation)
+        )
         self._seen: list[tuple[Tensor, Tensor]] = []  # (log-NSR, loss) since the last fit
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=RECENT_STEPS)
 
     def batch(self, step: int, rank: int, world_size: int) -> CaptionBatch:
         """Random scenes of the pool, each with new captions."""
-        rng = np.random.default_rng([self.seed, 2, step, rank])
-        clips, per_clip = self.config.clips_per_batch, self.config.captions_per_clip
-        scenes = rng.integers(len(self.pool), size=clips)
-        views = rng.integers(self.features.num_views, size=clips)
-        texts: list[str] = []
-        for index in scenes:
-            texts += write_captions(self.pool.scenes[int(index)], rng, per_clip)
-        length = self.trainer.denoiser.config.max_length
-        token_ids = encode_captions(self.parts.tokenizer, texts, length)
-        return CaptionBatch(
-            self.features.select(scenes, views), token_ids.view(clips, per_clip, length)
-        )
+        return self.training.batch(step, rank)
 
     def after_step(self, step: int, outputs: dict[str, Tensor]) -> None:
         """Refit the noise schedule to the loss now and then (facts: CDCD's time warping)."""
@@ -147,15 +126,30 @@ class CaptionerTask:
 
     def evaluate(self, step: int, model: nn.Module, writer: Any) -> dict[str, float]:
         """Sample captions of fixed validation clips; see training/detectors.py."""
-        count = min(self.config.evaluation_clips, len(self.validation_pool))
-        chosen = np.arange(count)
-        audio = self.validation_features.select(chosen, np.zeros(count, dtype=np.int64))
-        references = [list(self.validation_pool.captions[i]) for i in range(count)]
-        captioner = self.captioner()
+        audio, references = self.validation.first(self.config.evaluation_clips)
         self._log_noise_levels(writer, step)
-        return report_samples(
-            captioner, audio, references, self.config.evaluation_steps, writer, step
-        )
+        tokenizer, space = self.parts.tokenizer, self.trainer.space
+        report = report_samples(self.sample, tokenizer, audio, references, writer, step)
+        if isinstance(space, EmbeddingSpace):
+            length = self.trainer.denoiser.config.max_length
+            distance = embedding_distance(space, tokenizer, references, length)
+            report["embedding_distance"] = distance
+        return report
+
+    def sample(self, audio: AudioFeatures) -> Tensor:
+        """One raw caption per clip, unranked, as token ids (B, L); the same on every call."""
+        denoiser, clips = self.trainer.denoiser, len(audio.features)
+        return sample_latents(
+            denoiser,
+            self.trainer.space,
+            CaptionScheduler.from_schedule(self.trainer.schedule),
+            denoiser.prepare_audio(audio),
+            num_captions=1,
+            length=denoiser.config.max_length,
+            generators=[torch.Generator().manual_seed(clip) for clip in range(clips)],
+            num_steps=self.config.evaluation_steps,
+            never_first=self.parts.tokenizer.all_special_ids,
+        )[:, 0]  # (B, L)
 
     def _log_noise_levels(self, writer: Any, step: int) -> None:
         """Write the recent cross-entropy in each of a few equal shares of the noise schedule."""

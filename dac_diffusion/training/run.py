@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from dac_diffusion.autoregressive.network import AudioProjection, build_network
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.configuration import load_config, save_config
-from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
-from dac_diffusion.data.scene_features import Hearings, load_or_encode_pool
-from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
+from dac_diffusion.data.scene_features import Hearings, SceneFeatures, load_or_encode_pool
 from dac_diffusion.data.tables import read_captions
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
-from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.diffusion.schedule import NoiseSchedule
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.errors import ConfigError
@@ -28,86 +24,13 @@ from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.contextual_space import ContextualSpace, load_sentence_encoder
 from dac_diffusion.text.embedding_space import EmbeddingSpace
 from dac_diffusion.text.tokenizer import train_tokenizer
-from dac_diffusion.training.captioner import (
-    CaptionerTask,
-    CaptionerTrainer,
-    CaptionerTrainingConfig,
-    FrozenParts,
-    LatentSpaceModule,
-)
-from dac_diffusion.training.encoder import EncoderTask, EncoderTrainer, EncoderTrainingConfig
+from dac_diffusion.training.autoregressive import AutoregressiveTask, AutoregressiveTrainer
+from dac_diffusion.training.captioner import CaptionerTask, CaptionerTrainer, LatentSpaceModule
+from dac_diffusion.training.encoder import EncoderTask, EncoderTrainer
 from dac_diffusion.training.loop import FitResult, LoopConfig, fit
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """The tokenizer, and which latent space captions live in."""
-
-    vocabulary_size: int = 1500
-    caption_files: tuple[str, ...] = ()  # further captions for the vocabulary: AudioCaps, Clotho
-    max_length: int = 24
-    latent_space: Literal["embedding", "contextual"] = "embedding"
-    latent_dim: int = 128  # of the embedding space; the contextual one has its encoder's
-    embedding_std: float = 0.1  # of the embeddings at the start; see text/embedding_space.py
-    likelihood: Literal["off", "learned", "exact"] = "off"
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Sizes of the audio encoder; `pretrained` is a folder of an earlier encoder stage."""
-
-    pretrained: str | None = None
-    channels: tuple[int, ...] = (32, 64, 160, 320)
-    width: int = 256
-    depth: int = 2
-    dropout: float = 0.1
-
-
-@dataclass(frozen=True)
-class DenoiserConfig:
-    """Sizes of the denoiser."""
-
-    width: int = 256
-    depth: int = 8
-    heads: int = 4
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
-    local_reach: int = 2  # 0: attention alone tells which word stands beside which
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """The noise schedule that training starts from, before it is fitted to the loss."""
-
-    kind: Literal["gumbel", "tangent"] = "gumbel"
-    location: float = 3.0
-    scale: float = 1.0
-    tangent_strength: float = 7.0
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything `dac-diffusion train` can be told."""
-
-    output_dir: str = "runs/soundscapes"
-    seed: int = 0
-    max_steps: int | None = None  # a cap on both stages, for trials
-    initial_model: str | None = None  # a captioner to go on from: "builtin" or a folder
-    training_scenes: int = 12000
-    validation_scenes: int = 500
-    render_workers: int = 2
-    cache_dir: str | None = None  # for rendered scenes; default: inside output_dir
-    soundscapes: SoundscapeConfig = field(default_factory=SoundscapeConfig)
-    text: TextConfig = field(default_factory=TextConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    encoder_training: EncoderTrainingConfig = field(default_factory=EncoderTrainingConfig)
-    encoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=3000))
-    feature_augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    captioner_training: CaptionerTrainingConfig = field(default_factory=CaptionerTrainingConfig)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=10000))
+from dac_diffusion.training.scene_captions import FrozenParts
+from dac_diffusion.training.settings import ScheduleConfig, TextConfig, TrainingConfig
+from dac_diffusion.training.task import Task
 
 
 def train(
@@ -194,14 +117,26 @@ def train_captioner_stage(
     parts: FrozenParts,
     progress: bool,
 ) -> FitResult:
-    """Train denoiser and latent space on the frozen encoder's features."""
+    """Train the captioner that the config names on the frozen encoder's features."""
     views = config.captioner_training.feature_views
     augmented = Hearings(views, config.feature_augmentation, config.seed)
     folder = scene_folder(config)
     features = load_or_encode_pool(folder, parts.encoder, pools[0], augmented, progress)
     validation = load_or_encode_pool(folder, parts.encoder, pools[1], Hearings(), progress)
     torch.manual_seed(config.seed + 1)
-    space = make_latent_space(config.text, parts.tokenizer, pools[0])
+    make_task = autoregressive_task if config.system == "autoregressive" else diffusion_task
+    task = make_task(config, parts, (pools[0], features), (pools[1], validation))
+    return fit(task, _capped(config.loop, config), config.output_dir, progress=progress)
+
+
+def diffusion_task(
+    config: TrainingConfig,
+    parts: FrozenParts,
+    training: tuple[ScenePool, SceneFeatures],
+    validation: tuple[ScenePool, SceneFeatures],
+) -> Task:
+    """The training of denoiser and latent space."""
+    space = make_latent_space(config.text, parts.tokenizer, training[0])
     denoiser = CaptionDenoiser(
         latent_dim=space.latent_dim,
         audio_dim=parts.encoder.feature_dim,
@@ -211,24 +146,36 @@ def train_captioner_stage(
     )
     if config.initial_model is not None:
         take_over_weights(config.initial_model, denoiser, space)
-    pad_id = parts.tokenizer.pad_token_id
     trainer = CaptionerTrainer(
         denoiser,
         space,
         _schedule(config.schedule),
         config.objective,
-        pad_id,
+        parts.tokenizer.pad_token_id,
         config.captioner_training.compile_denoiser,
     )
-    task = CaptionerTask(
-        trainer,
-        config.captioner_training,
-        parts,
-        (pools[0], features),
-        (pools[1], validation),
-        config.seed,
+    settings = config.captioner_training
+    return CaptionerTask(trainer, settings, parts, training, validation, config.seed)
+
+
+def autoregressive_task(
+    config: TrainingConfig,
+    parts: FrozenParts,
+    training: tuple[ScenePool, SceneFeatures],
+    validation: tuple[ScenePool, SceneFeatures],
+) -> Task:
+    """The training of the plain autoregressive captioner."""
+    if config.initial_model is not None:
+        raise ConfigError("initial_model: only for system=diffusion; remove it")
+    sizes = config.autoregressive
+    encoder = parts.encoder
+    trainer = AutoregressiveTrainer(
+        AudioProjection(encoder.feature_dim, encoder.pooled_dim, sizes.width),
+        build_network(sizes, len(parts.tokenizer)),
+        config.label_smoothing,
     )
-    return fit(task, _capped(config.loop, config), config.output_dir, progress=progress)
+    settings, length = config.captioner_training, config.text.max_length
+    return AutoregressiveTask(trainer, settings, parts, training, validation, length, config.seed)
 
 
 def take_over_weights(name: str, denoiser: CaptionDenoiser, space: LatentSpaceModule) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from dac_diffusion.captioning import drawing
-from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings, Window
+from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
+from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.text.tokenizer import encode_captions
 from tests.helpers import noise, tiny_captioner

@@ -19,8 +19,8 @@ from dac_diffusion.training.captioner import (
     CaptionerTask,
     CaptionerTrainer,
     CaptionerTrainingConfig,
-    FrozenParts,
 )
+from dac_diffusion.training.scene_captions import FrozenParts
 
 CLIPS, PER_CLIP, LENGTH = 6, 3, 24
 CONFIG = CaptionerTrainingConfig(
@@ -53,8 +53,9 @@ def make_task(parts: FrozenParts, training: tuple, validation: tuple) -> Caption
 
 
 def copy_of(task: CaptionerTask) -> CaptionerTask:
-    training = (task.pool, task.features)
-    return make_task(task.parts, training, (task.validation_pool, task.validation_features))
+    training = (task.training.pool, task.training.features)
+    validation = (task.validation.pool, task.validation.features)
+    return make_task(task.parts, training, validation)
 
 
 def outputs(seed: int, count: int = 500) -> dict[str, torch.Tensor]:
@@ -84,9 +85,9 @@ def test_captions_belong_to_the_features_beside_them(
     task: CaptionerTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = [f"scene {'abcdefghijklmnop'[index]}" for index in range(16)]
-    numbers = {id(scene): index for index, scene in enumerate(task.pool.scenes)}
+    numbers = {id(scene): index for index, scene in enumerate(task.training.pool.scenes)}
     monkeypatch.setattr(
-        "dac_diffusion.training.captioner.write_captions",
+        "dac_diffusion.training.scene_captions.write_captions",
         lambda scene, rng, count: [named[numbers[id(scene)]]] * count,
     )
     batch = task.batch(0, 0, 1)
@@ -95,10 +96,12 @@ def test_captions_belong_to_the_features_beside_them(
         texts = decode_captions(task.parts.tokenizer, batch.token_ids[row])
         assert len(set(texts)) == 1
         index = "abcdefghijklmnop".index(texts[0][-1])
-        stored = task.features.features[:, index].float()  # (V, S, D)
+        stored = task.training.features.features[:, index].float()  # (V, S, D)
         (view,) = [v for v in range(2) if torch.equal(stored[v], batch.audio.features[row])]
         views.add(view)
-        assert torch.equal(task.features.pooled[view, index].float(), batch.audio.pooled[row])
+        assert torch.equal(
+            task.training.features.pooled[view, index].float(), batch.audio.pooled[row]
+        )
     assert views == {0, 1}
 
 

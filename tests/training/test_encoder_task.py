@@ -10,7 +10,6 @@ from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.data.soundscapes.captions import labels, write_captions
 from dac_diffusion.data.soundscapes.scenes import PlacedEvent, Relation, Scene
-from dac_diffusion.training.captioner import FrozenParts
 from dac_diffusion.training.encoder import (
     EncoderBatch,
     EncoderTask,
@@ -20,6 +19,7 @@ from dac_diffusion.training.encoder import (
     alter_scene,
 )
 from dac_diffusion.training.run import load_encoder_stage
+from dac_diffusion.training.scene_captions import FrozenParts
 
 SCENES: dict[Relation, Scene] = {
     relation: Scene(tuple(events), relation, 6.0)

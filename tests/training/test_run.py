@@ -20,7 +20,8 @@ from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.errors import ConfigError, DataError
 from dac_diffusion.text.tokenizer import encode_captions
 from dac_diffusion.training.checkpoints import list_checkpoints
-from dac_diffusion.training.run import TextConfig, TrainingConfig, make_tokenizer, train
+from dac_diffusion.training.run import make_tokenizer, train
+from dac_diffusion.training.settings import TextConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "configs/tiny/soundscapes.yaml"

@@ -1,0 +1,1 @@
+"""The autoregressive captioners that the diffusion captioner is measured against."""

@@ -1,0 +1,220 @@
+"""The plain autoregressive captioner: audio, tokenizer, ranking and calls of the diffusion one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+
+from dac_diffusion.autoregressive.decoding import DecodingMethod, DecodingSettings, decode
+from dac_diffusion.autoregressive.network import (
+    AudioProjection,
+    EncodedAudio,
+    encode_audio,
+    sequence_log_likelihood,
+)
+from dac_diffusion.captioning.defaults import given_or
+from dac_diffusion.captioning.inputs import AudioInput
+from dac_diffusion.captioning.precision import choose_dtype
+from dac_diffusion.captioning.pretrained import find_checkpoint, load_components
+from dac_diffusion.captioning.ranking import Candidates, embed_texts, score_candidates, texts_of
+from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
+from dac_diffusion.captioning.results import ClipCaptions
+from dac_diffusion.captioning.selection import draw_distinct
+from dac_diffusion.captioning.window_encoding import Window, encode_windows, window_batches
+from dac_diffusion.errors import ConfigError
+
+Ranking = Literal["audio_text", "likelihood"]
+COMPONENTS = ("encoder", "projection", "network", "tokenizer", "scorer")
+
+
+class AutoregressiveCaptioner(DiffusionPipeline):
+    """Captions recordings one token after another; saved, loaded and called like a diffusion one.
+
+    It is a diffusers pipeline for the sake of that only. The settings of a call have defaults that
+    are kept in model_index.json.
+    """
+
+    def __init__(
+        self,
+        encoder: torch.nn.Module,
+        projection: AudioProjection,
+        network: torch.nn.Module,
+        tokenizer: Any,
+        scorer: torch.nn.Module,
+        max_length: int = 24,
+        decoding: DecodingMethod = "nucleus",
+        num_candidates: int = 10,
+        num_beams: int = 4,
+        temperature: float = 1.0,
+        top_p: float = 0.9,
+        length_penalty: float = 1.0,
+        diversity_penalty: float = 0.5,
+        ranking: Ranking = "audio_text",
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            encoder=encoder,
+            projection=projection,
+            network=network,
+            tokenizer=tokenizer,
+            scorer=scorer,
+        )
+        self.register_to_config(
+            # Its name in every version of transformers, not the one in the installed version.
+            tokenizer=("transformers", "PreTrainedTokenizerFast"),
+            max_length=max_length,
+            decoding=decoding,
+            num_candidates=num_candidates,
+            num_beams=num_beams,
+            temperature=temperature,
+            top_p=top_p,
+            length_penalty=length_penalty,
+            diversity_penalty=diversity_penalty,
+            ranking=ranking,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        torch_dtype: str | torch.dtype = "auto",
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+    ) -> AutoregressiveCaptioner:
+        """Load "builtin-autoregressive", a folder or a Hub id; see DiffusionCaptioner."""
+        target = torch.device(device or "cpu")
+        dtype = choose_dtype(torch_dtype, target)
+        folder = find_checkpoint(name, revision)
+        components, settings = load_components(folder, dtype, cls.__name__, COMPONENTS)
+        captioner = cls(**components, **settings)
+        captioner.to(target)
+        return captioner
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        audio: AudioInput,
+        sampling_rate: int | None = None,
+        num_captions: int = 5,
+        num_candidates: int | None = None,
+        decoding: DecodingMethod | None = None,
+        num_beams: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        length_penalty: float | None = None,
+        diversity_penalty: float | None = None,
+        ranking: Ranking | None = None,
+        seed: int = 0,
+        batch_size: int = 32,
+        progress: bool | None = None,
+        on_result: Callable[[ClipCaptions], None] | None = None,
+    ) -> ClipCaptions | list[ClipCaptions]:
+        """Caption one recording, or a list or folder of them, as DiffusionCaptioner does.
+
+        decoding: greedy (one caption, whatever num_captions is), beam, nucleus or diverse_beam;
+        its settings are those of DecodingSettings. num_candidates: decoded per window to choose
+        from; by default as many as captions, for nucleus sampling the checkpoint's own number.
+        ranking: by audio-text similarity, or by mean log-likelihood per token.
+
+        Raises AudioError where a single recording cannot be captioned, ConfigError for settings
+        that make no sense.
+        """
+        config = self.config
+        method = given_or(decoding, config.decoding)
+        settings = DecodingSettings(
+            method=method,
+            num_candidates=_candidates(num_candidates, num_captions, method, config.num_candidates),
+            num_beams=given_or(num_beams, config.num_beams),
+            temperature=given_or(temperature, config.temperature),
+            top_p=given_or(top_p, config.top_p),
+            length_penalty=given_or(length_penalty, config.length_penalty),
+            diversity_penalty=given_or(diversity_penalty, config.diversity_penalty),
+            seed=seed,
+        )
+        settings.check()
+        order: Ranking = given_or(ranking, config.ranking)
+        if order not in get_args(Ranking):
+            raise ConfigError(f"ranking={order!r}: must be one of {', '.join(get_args(Ranking))}")
+        drawer = SequenceDrawer(self, settings, num_captions, order)
+        call = CallSettings(num_captions, batch_size, progress, on_result)
+        return caption_recordings(audio, sampling_rate, self.encoder, drawer, call)
+
+
+def _candidates(given: int | None, num_captions: int, method: str, sampled: int) -> int:
+    """How many captions to decode per window."""
+    if num_captions < 1:
+        raise ConfigError(f"num_captions={num_captions}: must be at least 1")
+    if method == "greedy":
+        return 1 if given is None else given
+    if given is None:
+        return max(sampled, num_captions) if method == "nucleus" else num_captions
+    if given < num_captions:
+        raise ConfigError(f"num_candidates={given}: must be at least num_captions={num_captions}")
+    return given
+
+
+@dataclass(frozen=True)
+class SequenceDrawer:
+    """Decodes captions of windows; the other half of `caption_recordings`.
+
+    captioner: whatever has the components of AutoregressiveCaptioner, `config` and `device`.
+    """
+
+    captioner: Any
+    settings: DecodingSettings
+    num_captions: int
+    ranking: Ranking
+
+    def draw(self, windows: Sequence[Window]) -> list[Candidates]:
+        """Candidates for every window, in order."""
+        captioner = self.captioner
+        drawn: dict[int, Candidates] = {}
+        on_cpu = captioner.device.type == "cpu"
+        for batch in window_batches(windows, captioner.encoder, on_cpu):
+            drawn.update(zip(batch, self._draw_batch([windows[i] for i in batch]), strict=True))
+        return [drawn[i] for i in range(len(windows))]
+
+    def score(self, candidates: Candidates, pooled: Tensor) -> list[float]:
+        """Audio-text cosine with the pooled vector (P,), or the log-likelihood."""
+        if self.ranking == "likelihood":
+            likelihoods: list[float] = candidates.log_likelihoods.tolist()
+            return likelihoods
+        return score_candidates(self.captioner.scorer, candidates, pooled, 0.0)
+
+    def _draw_batch(self, windows: list[Window]) -> list[Candidates]:
+        captioner = self.captioner
+        audio = encode_windows(captioner.encoder, windows, captioner.device)
+        encoded = encode_audio(captioner.projection, captioner.network, audio)
+        generators = [torch.Generator().manual_seed(self.settings.seed) for _ in windows]
+        pooled = audio.pooled.float().cpu()  # (B, P)
+
+        def draw(places: list[int]) -> list[Candidates]:
+            part = EncodedAudio(encoded.hidden[places], encoded.mask[places])
+            return self._decode(part, pooled[places], [generators[i] for i in places])
+
+        # Only sampling finds something else the next time.
+        wanted = self.num_captions if self.settings.method == "nucleus" else 0
+        return draw_distinct(draw, len(windows), wanted)
+
+    def _decode(
+        self, audio: EncodedAudio, pooled: Tensor, generators: list[torch.Generator]
+    ) -> list[Candidates]:
+        captioner = self.captioner
+        length = captioner.config.max_length
+        ids = decode(captioner.network, audio, self.settings, generators, length)  # (B, K, L)
+        texts = texts_of(captioner.tokenizer, ids)
+        vectors = embed_texts(captioner.scorer, captioner.tokenizer, texts)  # (B, K, E)
+        likelihoods = torch.zeros(ids.shape[:2])
+        if self.ranking == "likelihood":
+            repeated = audio.repeat(ids.shape[1])
+            flat = sequence_log_likelihood(captioner.network, repeated, ids.flatten(0, 1))
+            likelihoods = flat.view(ids.shape[:2]).cpu()
+        return [
+            Candidates(texts[i], vectors[i], pooled[i], likelihoods[i]) for i in range(len(texts))
+        ]

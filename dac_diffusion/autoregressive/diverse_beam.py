@@ -1,0 +1,116 @@
+"""Diverse beam search (Vijayakumar et al. 2018, arXiv 1610.02424, algorithm 1).
+
+Written here because transformers moved its own out of the package into a download.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache, MBartForConditionalGeneration
+
+from dac_diffusion.autoregressive.network import EncodedAudio
+from dac_diffusion.text.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+
+NEVER = float("-inf")
+
+
+def diverse_beam_search(
+    network: MBartForConditionalGeneration,
+    audio: EncodedAudio,
+    num_groups: int,
+    beams_per_group: int,
+    diversity_penalty: float,
+    length_penalty: float,
+    max_length: int,
+) -> Tensor:
+    """The best caption of each of G groups of beams, as token ids (B, G, max_length).
+
+    At every step a group's token scores are lowered by `diversity_penalty` for each time that the
+    groups before it chose the token at this step (Hamming diversity). A beam's score is its
+    log-probability divided by its length to the power of `length_penalty`; ended beams compete with
+    running ones by it. A caption that has not ended at max_length is cut there.
+    """
+    clips, groups, beams = len(audio.hidden), num_groups, beams_per_group
+    device = audio.hidden.device
+    repeated = audio.repeat(groups * beams)
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    last = torch.full((clips * groups * beams, 1), BOS_ID, device=device)
+    ids = torch.full((clips, groups, beams, max_length), PAD_ID, device=device)
+    # All beams of a group start alike, so only the first one may be continued at first.
+    scores = torch.full((clips, groups, beams), NEVER, device=device)
+    scores[:, :, 0] = 0.0
+    lengths = torch.zeros((clips, groups, beams), dtype=torch.long, device=device)
+    ended = torch.zeros((clips, groups, beams), dtype=torch.bool, device=device)
+    for position in range(max_length):
+        logits = network(
+            encoder_outputs=(repeated.hidden,),
+            attention_mask=repeated.mask,
+            decoder_input_ids=last,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]  # (B G M, V)
+        steps = logits.float().log_softmax(dim=-1).view(clips, groups, beams, -1)
+        steps = _allowed(steps, ended, first=position == 0)
+        origin, token, scores = _choose(
+            steps, scores, lengths, ended, diversity_penalty, length_penalty
+        )
+        ids, lengths, ended = (_follow(part, origin) for part in (ids, lengths, ended))
+        ids[..., position] = token
+        lengths = lengths + (~ended).long()
+        ended = ended | (token == EOS_ID)
+        if bool(ended.all()):
+            break
+        cache.reorder_cache(_flat_rows(origin))
+        last = token.view(-1, 1)
+    return ids[:, :, 0]  # (B, G, L), the first beam is the best
+
+
+def _allowed(steps: Tensor, ended: Tensor, first: bool) -> Tensor:
+    """Words and, but for the first place, the end; an ended caption goes on by free padding."""
+    steps = steps.clone()
+    steps[..., [PAD_ID, UNK_ID, BOS_ID, *([EOS_ID] if first else [])]] = NEVER
+    pad_only = torch.full_like(steps[0, 0, 0], NEVER)
+    pad_only[PAD_ID] = 0.0
+    return torch.where(ended[..., None], pad_only, steps)
+
+
+def _choose(
+    steps: Tensor,
+    scores: Tensor,
+    lengths: Tensor,
+    ended: Tensor,
+    diversity_penalty: float,
+    length_penalty: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The M best continuations of each group: which beam, which token, log-probability (B, G, M).
+
+    steps: (B, G, M, V) log-probabilities of the next token; the groups choose one after another.
+    """
+    clips, groups, beams, vocabulary = steps.shape
+    times_chosen = torch.zeros(clips, vocabulary, device=steps.device)
+    chosen = []
+    for group in range(groups):
+        total = scores[:, group, :, None] + steps[:, group]  # (B, M, V)
+        length = (lengths[:, group] + (~ended[:, group]).long())[..., None]  # (B, M, 1)
+        ranked = (total - diversity_penalty * times_chosen[:, None]) / length**length_penalty
+        best = ranked.flatten(1).topk(beams, dim=1).indices  # (B, M)
+        token = best % vocabulary
+        # The padding behind an ended caption is no choice of a word.
+        times_chosen.scatter_add_(1, token, (token != PAD_ID).float())
+        chosen.append((best // vocabulary, token, total.flatten(1).gather(1, best)))
+    origin, token, score = (torch.stack(parts, dim=1) for parts in zip(*chosen, strict=True))
+    return origin, token, score
+
+
+def _follow(part: Tensor, origin: Tensor) -> Tensor:
+    """Rearrange the beams of each group: part (B, G, M) or (B, G, M, L), origin (B, G, M)."""
+    index = origin if part.ndim == 3 else origin[..., None].expand_as(part)
+    return part.gather(2, index)
+
+
+def _flat_rows(origin: Tensor) -> Tensor:
+    """Beams within groups (B, G, M) as rows of the network's batch (B G M,)."""
+    beams = origin.shape[2]
+    first = torch.arange(origin.shape[0] * origin.shape[1], device=origin.device) * beams
+    return (origin.flatten(0, 1) + first[:, None]).flatten()

@@ -1,0 +1,126 @@
+"""The plain baseline's network: audio features into a stock transformer encoder-decoder.
+
+The encoder-decoder is transformers' MBart, which is BART with layer normalisation before each
+branch: such a network trains from scratch without care, and its `generate` has the KV cache and
+the decoding methods of the field. Nothing of it is pretrained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from transformers import MBartConfig, MBartForConditionalGeneration
+
+from dac_diffusion.encoders.base import AudioFeatures
+from dac_diffusion.text.tokenizer import BOS_ID, EOS_ID, PAD_ID
+
+
+@dataclass(frozen=True)
+class EncodedAudio:
+    """What the decoder cross-attends to: hidden (B, S + 1, W), mask (B, S + 1) of 0 and 1."""
+
+    hidden: Tensor
+    mask: Tensor
+
+    def repeat(self, captions: int) -> EncodedAudio:
+        """Every clip `captions` times in a row: (B captions, S + 1, W)."""
+        return EncodedAudio(
+            self.hidden.repeat_interleave(captions, dim=0),
+            self.mask.repeat_interleave(captions, dim=0),
+        )
+
+
+class AudioProjection(ModelMixin, ConfigMixin):
+    """Audio features as input embeddings: the pooled vector in front, then the frames."""
+
+    @register_to_config
+    def __init__(self, audio_dim: int, pooled_dim: int, width: int) -> None:
+        super().__init__()
+        self.frames_norm, self.frames_in = nn.LayerNorm(audio_dim), nn.Linear(audio_dim, width)
+        self.pooled_norm, self.pooled_in = nn.LayerNorm(pooled_dim), nn.Linear(pooled_dim, width)
+
+    def forward(self, audio: AudioFeatures) -> tuple[Tensor, Tensor]:
+        """features (B, S, D), pooled (B, P) -> embeddings (B, S + 1, W), mask (B, S + 1)."""
+        frames = self.frames_in(self.frames_norm(audio.features))  # (B, S, W)
+        pooled = self.pooled_in(self.pooled_norm(audio.pooled))  # (B, W)
+        mask = F.pad(audio.mask, (1, 0), value=True)  # (B, S + 1)
+        return torch.cat([pooled[:, None], frames], dim=1), mask.long()
+
+
+@dataclass(frozen=True)
+class AutoregressiveConfig:
+    """Sizes of the encoder-decoder; by default as many parameters as the diffusion captioner."""
+
+    width: int = 256
+    encoder_layers: int = 2
+    decoder_layers: int = 7
+    heads: int = 4
+    feed_forward: int = 1024
+    dropout: float = 0.1
+    max_frames: int = 128  # audio frames that have a position, the pooled vector included
+
+
+def build_network(
+    config: AutoregressiveConfig, vocabulary_size: int
+) -> MBartForConditionalGeneration:
+    """A randomly initialised encoder-decoder with tied embeddings."""
+    settings = MBartConfig(
+        vocab_size=vocabulary_size,
+        d_model=config.width,
+        encoder_layers=config.encoder_layers,
+        decoder_layers=config.decoder_layers,
+        encoder_attention_heads=config.heads,
+        decoder_attention_heads=config.heads,
+        encoder_ffn_dim=config.feed_forward,
+        decoder_ffn_dim=config.feed_forward,
+        dropout=config.dropout,
+        max_position_embeddings=config.max_frames,
+        pad_token_id=PAD_ID,
+        bos_token_id=BOS_ID,
+        eos_token_id=EOS_ID,
+        decoder_start_token_id=BOS_ID,
+        forced_eos_token_id=None,  # a caption that never ends is cut, as the diffusion captioner's
+    )
+    network = MBartForConditionalGeneration(settings)
+    # A saved model carries the generation settings; the ones given at each call are what counts.
+    network.generation_config.forced_eos_token_id = None
+    return network
+
+
+def encode_audio(
+    projection: AudioProjection, network: MBartForConditionalGeneration, audio: AudioFeatures
+) -> EncodedAudio:
+    """Run the encoder half once per clip."""
+    embeddings, mask = projection(audio)
+    encoded = network.get_encoder()(inputs_embeds=embeddings, attention_mask=mask)
+    return EncodedAudio(encoded.last_hidden_state, mask)
+
+
+def caption_logits(
+    network: MBartForConditionalGeneration, audio: EncodedAudio, token_ids: Tensor
+) -> Tensor:
+    """Logits (N, L, V) of every token of captions (N, L), given the ones before it."""
+    before = F.pad(token_ids[:, :-1], (1, 0), value=BOS_ID)  # (N, L)
+    output = network(
+        encoder_outputs=(audio.hidden,),
+        attention_mask=audio.mask,
+        decoder_input_ids=before,
+        use_cache=False,
+    )
+    logits: Tensor = output.logits
+    return logits
+
+
+def sequence_log_likelihood(
+    network: MBartForConditionalGeneration, audio: EncodedAudio, token_ids: Tensor
+) -> Tensor:
+    """Mean log-probability per token, the end token included, of captions (N, L): (N,)."""
+    logits = caption_logits(network, audio, token_ids).float()
+    chosen = logits.log_softmax(dim=-1).gather(-1, token_ids[..., None])[..., 0]  # (N, L)
+    counts = (token_ids != PAD_ID).float()
+    return (chosen * counts).sum(dim=-1) / counts.sum(dim=-1).clamp(min=1.0)

@@ -1,0 +1,69 @@
+"""Candidates of a window, and how well they fit its audio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from dac_diffusion.captioning.invariance import clip_by_clip
+from dac_diffusion.ranking.similarity import AudioTextScorer
+from dac_diffusion.text.tokenizer import decode_captions, encode_captions
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What was drawn for a window: N texts, their vectors (N, E), pooled audio (P,).
+
+    log_likelihoods (N,): by the model that made them; zeros where it does not count.
+    """
+
+    texts: list[str]
+    text_vectors: Tensor
+    pooled: Tensor
+    log_likelihoods: Tensor
+
+    def __add__(self, more: Candidates) -> Candidates:
+        """These and further candidates for the same window."""
+        return Candidates(
+            self.texts + more.texts,
+            torch.cat([self.text_vectors, more.text_vectors]),
+            self.pooled,
+            torch.cat([self.log_likelihoods, more.log_likelihoods]),
+        )
+
+
+def score_candidates(
+    scorer: AudioTextScorer, candidates: Candidates, pooled: Tensor, likelihood_weight: float
+) -> list[float]:
+    """Cosine of each text with audio of the pooled vector (P,), plus weighted log-likelihood."""
+    # Always one vector at a time: see invariance.py.
+    audio = scorer.embed_audio(pooled[None].to(scorer.device, scorer.dtype))  # (1, E)
+    cosines = (candidates.text_vectors * audio.float().cpu()).sum(dim=-1)  # (N,)
+    scores: list[float] = (cosines + likelihood_weight * candidates.log_likelihoods).tolist()
+    return scores
+
+
+def texts_of(tokenizer: PreTrainedTokenizerFast, token_ids: Tensor) -> list[list[str]]:
+    """Texts of token ids (B, K, L): B lists of K."""
+    flat = decode_captions(tokenizer, token_ids.flatten(0, 1))
+    size = token_ids.shape[1]
+    return [flat[start : start + size] for start in range(0, len(flat), size)]
+
+
+def embed_texts(
+    scorer: AudioTextScorer, tokenizer: PreTrainedTokenizerFast, texts: Sequence[list[str]]
+) -> Tensor:
+    """Unit vectors (B, K, E) of B lists of K texts."""
+    # One length for all, because a text's vector may depend on it in the last bits.
+    length = scorer.config.max_length
+    flat = [text for clip in texts for text in clip]
+    ids = encode_captions(tokenizer, flat, length)  # (B * K, L)
+    on_cpu = scorer.device.type == "cpu"
+    vectors = clip_by_clip(
+        scorer.embed_text, ids.to(scorer.device), len(texts) if on_cpu else 1
+    )  # (B * K, E)
+    return vectors.float().cpu().unflatten(0, (len(texts), -1))  # (B, K, E)

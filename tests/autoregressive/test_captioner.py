@@ -1,0 +1,128 @@
+"""The autoregressive captioner as a user calls it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dac_diffusion import AutoregressiveCaptioner, DiffusionCaptioner, load_captioner
+from dac_diffusion.cli import main
+from dac_diffusion.errors import CheckpointError, ConfigError
+from dac_diffusion.text.tokenizer import normalise_caption
+from tests.helpers import noise, tiny_autoregressive, tiny_captioner, write_recordings
+
+METHODS = ("greedy", "beam", "nucleus", "diverse_beam")
+
+
+@pytest.fixture(scope="module")
+def captioner() -> AutoregressiveCaptioner:
+    return tiny_autoregressive()
+
+
+@pytest.fixture
+def checkpoint(captioner: AutoregressiveCaptioner, tmp_path: Path) -> Path:
+    captioner.save_pretrained(tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_captions_are_distinct_and_best_first(
+    captioner: AutoregressiveCaptioner, method: Any
+) -> None:
+    clip = captioner(noise(1.0), sampling_rate=32000, num_captions=3, decoding=method)
+    texts = [normalise_caption(caption.text) for caption in clip.captions]
+    assert 1 <= len(texts) <= (1 if method == "greedy" else 3)
+    assert len(set(texts)) == len(texts)
+    assert "" not in texts
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_alone_and_in_a_list_a_recording_gets_the_same(
+    captioner: AutoregressiveCaptioner, tmp_path: Path, method: Any
+) -> None:
+    files = write_recordings(tmp_path, 3)
+    together = captioner(list(files), num_captions=2, decoding=method, seed=4)
+    assert isinstance(together, list)
+    for file, clip in zip(files, together, strict=True):
+        assert captioner(file, num_captions=2, decoding=method, seed=4) == clip
+
+
+def test_ranking_by_likelihood_orders_by_likelihood(captioner: AutoregressiveCaptioner) -> None:
+    clip = captioner(noise(1.0), sampling_rate=32000, num_captions=4, ranking="likelihood")
+    scores = [caption.score for caption in clip.captions]
+    assert all(score < 0 for score in scores)
+    assert len(set(scores)) > 1
+
+
+def test_saved_and_loaded_it_captions_alike(
+    captioner: AutoregressiveCaptioner, checkpoint: Path
+) -> None:
+    loaded = load_captioner(checkpoint, "float32")
+    assert isinstance(loaded, AutoregressiveCaptioner)
+    sound = noise(1.0)
+    for method in METHODS:
+        one, other = (
+            c(sound, sampling_rate=32000, num_captions=2, decoding=method)
+            for c in (captioner, loaded)
+        )
+        assert one == other
+
+
+def test_each_kind_is_loaded_as_what_it_is(checkpoint: Path, tmp_path: Path) -> None:
+    tiny_captioner().save_pretrained(tmp_path / "diffusion")
+    assert isinstance(load_captioner(tmp_path / "diffusion"), DiffusionCaptioner)
+    with pytest.raises(CheckpointError, match="describes a AutoregressiveCaptioner, not a Diff"):
+        DiffusionCaptioner.from_pretrained(checkpoint)
+
+
+def test_missing_weights_are_an_error(checkpoint: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = checkpoint / "network" / "model.safetensors"
+    weights = load_file(path)
+    weights.pop("model.decoder.layers.1.fc1.weight")
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"network: the weights lack model\.decoder\.layers"):
+        load_captioner(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_captions": 0}, "num_captions=0: must be at least 1"),
+        ({"num_captions": 3, "num_candidates": 2}, "must be at least num_captions=3"),
+        ({"decoding": "greedy", "num_candidates": 2}, "greedy decoding has one caption only"),
+        ({"decoding": "magic"}, "decoding='magic'"),
+        ({"ranking": "magic"}, "ranking='magic': must be one of audio_text, likelihood"),
+        ({"batch_size": 0}, "batch_size=0: must be at least 1"),
+    ],
+)
+def test_calls_that_make_no_sense(
+    captioner: AutoregressiveCaptioner, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        captioner(noise(0.5), sampling_rate=32000, **settings)
+    assert message in str(caught.value)
+
+
+def test_the_command_captions_with_it(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file,) = write_recordings(tmp_path, 1)
+    command = ["caption", "--model", str(checkpoint), str(file), "--num-captions", "2"]
+    assert main([*command, "--decoding", "beam", "--num-beams", "3"]) == 0
+    assert "clip_0.wav" in capsys.readouterr().out
+    assert main([*command, "--num-steps", "4"]) == 1
+    error = capsys.readouterr().err
+    assert "--num-steps: " in error
+    assert "is an autoregressive captioner, which has no such setting" in error
+
+
+def test_a_diffusion_model_has_no_decoding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_captioner().save_pretrained(tmp_path / "diffusion")
+    (file,) = write_recordings(tmp_path, 1)
+    model = str(tmp_path / "diffusion")
+    assert main(["caption", "--model", model, str(file), "--decoding", "beam"]) == 1
+    assert "--decoding: " in capsys.readouterr().err

@@ -1,0 +1,175 @@
+"""Decoding methods against exhaustive search, teacher forcing and expected frequencies."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dac_diffusion.autoregressive.decoding import DecodingSettings, NucleusSampling, decode
+from dac_diffusion.autoregressive.network import (
+    AutoregressiveConfig,
+    EncodedAudio,
+    build_network,
+    caption_logits,
+    sequence_log_likelihood,
+)
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.text.tokenizer import EOS_ID, PAD_ID, SPECIAL_TOKENS
+
+VOCABULARY, LENGTH = 8, 4
+WORDS = range(len(SPECIAL_TOKENS), VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    torch.manual_seed(3)
+    sizes = AutoregressiveConfig(
+        width=16, encoder_layers=1, decoder_layers=1, heads=2, feed_forward=32
+    )
+    network = build_network(sizes, VOCABULARY).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(15.0)
+    return network
+
+
+@pytest.fixture(scope="module")
+def audio() -> EncodedAudio:
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(3, 4, 16, generator=generator)
+    return EncodedAudio(hidden, torch.ones(3, 4, dtype=torch.long))
+
+
+def generators(seed: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for _ in range(3)]
+
+
+def decoded(network: Any, audio: EncodedAudio, seed: int = 0, **settings: Any) -> Tensor:
+    with torch.no_grad():
+        return decode(network, audio, DecodingSettings(**settings), generators(seed), LENGTH)
+
+
+def all_captions() -> Tensor:
+    """Every caption of up to three words with its end, and every unended one of four."""
+    rows = []
+    for length in range(1, LENGTH + 1):
+        for words in itertools.product(WORDS, repeat=length):
+            end = [EOS_ID] * (length < LENGTH)
+            rows.append([*words, *end] + [PAD_ID] * (LENGTH - length - len(end)))
+    return torch.tensor(rows)
+
+
+def test_greedy_takes_the_likeliest_word_at_every_place(network: Any, audio: EncodedAudio) -> None:
+    ids = decoded(network, audio, method="greedy")
+    assert ids.shape == (3, 1, LENGTH)
+    logits = caption_logits(network, audio, ids[:, 0]).clone()
+    logits[..., [0, 1, 3]] = -math.inf  # padding, unknown and start are never written
+    logits[:, 0, EOS_ID] = -math.inf  # and no caption is empty
+    for row, expected in zip(ids[:, 0], logits.argmax(dim=-1), strict=True):
+        words = row != PAD_ID
+        assert torch.equal(row[words], expected[words])
+
+
+@pytest.mark.parametrize("method", ["beam", "diverse_beam"])
+def test_with_enough_beams_the_likeliest_caption_is_found(
+    network: Any, audio: EncodedAudio, method: str
+) -> None:
+    everything = all_captions()
+    ids = decoded(network, audio, method=method, num_beams=200, num_candidates=1)
+    for clip in range(3):
+        one = EncodedAudio(audio.hidden[clip : clip + 1], audio.mask[clip : clip + 1])
+        likelihoods = sequence_log_likelihood(network, one.repeat(len(everything)), everything)
+        best = everything[likelihoods.argmax()]
+        assert torch.equal(ids[clip, 0], best)
+
+
+def test_beams_come_best_first_and_differ(network: Any, audio: EncodedAudio) -> None:
+    ids = decoded(network, audio, method="beam", num_beams=6, num_candidates=4)
+    assert ids.shape == (3, 4, LENGTH)
+    for clip in range(3):
+        assert len({tuple(row) for row in ids[clip].tolist()}) == 4
+        one = EncodedAudio(audio.hidden[clip : clip + 1], audio.mask[clip : clip + 1])
+        likelihoods = sequence_log_likelihood(network, one.repeat(4), ids[clip])
+        assert likelihoods.tolist() == sorted(likelihoods.tolist(), reverse=True)
+
+
+def test_groups_without_penalty_are_alike_and_with_it_differ(
+    network: Any, audio: EncodedAudio
+) -> None:
+    greedy = decoded(network, audio, method="greedy")[:, 0]
+    shared = {"method": "diverse_beam", "num_beams": 4, "num_candidates": 4}
+    alike = decoded(network, audio, diversity_penalty=0.0, **shared)
+    for group in range(4):
+        assert torch.equal(alike[:, group], greedy)
+    apart = decoded(network, audio, diversity_penalty=1e4, **shared)
+    assert torch.equal(apart[:, 0], greedy)
+    for clip in range(3):
+        assert len(set(apart[clip, :, 0].tolist())) == 4  # four words, four groups
+
+
+def test_a_clip_is_decoded_alike_alone_and_in_a_batch(network: Any, audio: EncodedAudio) -> None:
+    for method in ("greedy", "beam", "nucleus", "diverse_beam"):
+        count = 1 if method == "greedy" else 3
+        together = decoded(network, audio, method=method, num_candidates=count)
+        for clip in range(3):
+            one = EncodedAudio(audio.hidden[clip : clip + 1], audio.mask[clip : clip + 1])
+            settings = DecodingSettings(method=method, num_candidates=count)  # type: ignore[arg-type]
+            with torch.no_grad():
+                alone = decode(network, one, settings, generators()[:1], LENGTH)
+            assert torch.equal(alone[0], together[clip]), method
+
+
+def test_nucleus_sampling_follows_the_seed_and_leaves_global_state(
+    network: Any, audio: EncodedAudio
+) -> None:
+    shared = {"method": "nucleus", "num_candidates": 5, "top_p": 1.0}
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = decoded(network, audio, seed=1, **shared)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(decoded(network, audio, seed=1, **shared), first)
+    assert not torch.equal(decoded(network, audio, seed=2, **shared), first)
+
+
+def test_nucleus_draws_have_the_probabilities_of_the_nucleus() -> None:
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    draw = NucleusSampling([torch.Generator().manual_seed(0)], temperature=1.0, top_p=0.85)
+    scores = probabilities.log().expand(20000, 4)
+    drawn = draw(torch.zeros(20000, 1, dtype=torch.long), scores).argmax(dim=-1)
+    found = torch.bincount(drawn, minlength=4) / 20000
+    # The smallest set with at least 0.85 of the mass is the first three, rescaled.
+    expected = torch.tensor([0.5, 0.3, 0.15, 0.0]) / 0.95
+    assert torch.allclose(found, expected, atol=0.015)
+    assert found[3] == 0
+
+
+def test_temperature_sharpens() -> None:
+    probabilities = torch.tensor([0.6, 0.4])
+    draw = NucleusSampling([torch.Generator().manual_seed(0)], temperature=0.5, top_p=1.0)
+    drawn = draw(torch.zeros(20000, 1), probabilities.log().expand(20000, 2)).argmax(dim=-1)
+    expected = 0.6**2 / (0.6**2 + 0.4**2)
+    assert float((drawn == 0).float().mean()) == pytest.approx(expected, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "magic"}, "decoding='magic': must be one of greedy, beam, nucleus, diverse_b"),
+        ({"num_candidates": 0}, "num_candidates=0: must be at least 1"),
+        ({"num_beams": 0}, "num_beams=0: must be at least 1"),
+        ({"method": "greedy", "num_candidates": 2}, "greedy decoding has one caption only"),
+        ({"temperature": 0.0}, "temperature=0.0: must be greater than 0"),
+        ({"top_p": 0.0}, "top_p=0.0: must be greater than 0 and at most 1"),
+        ({"top_p": 1.5}, "top_p=1.5"),
+        ({"diversity_penalty": -1.0}, "diversity_penalty=-1.0: must be at least 0"),
+        ({"seed": -1}, "seed=-1: must be 0 or more"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        DecodingSettings(**settings).check()
+    assert message in str(caught.value)

@@ -1,0 +1,104 @@
+"""Training of the autoregressive captioner."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
+from dac_diffusion.autoregressive.network import (
+    AudioProjection,
+    AutoregressiveConfig,
+    build_network,
+    caption_logits,
+    encode_audio,
+    sequence_log_likelihood,
+)
+from dac_diffusion.data.scene_cache import ScenePool
+from dac_diffusion.data.scene_features import Hearings, encode_pool
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.text.tokenizer import PAD_ID
+from dac_diffusion.training.autoregressive import AutoregressiveTask, AutoregressiveTrainer
+from dac_diffusion.training.captioner import CaptionerTrainingConfig
+from dac_diffusion.training.run import train
+from dac_diffusion.training.scene_captions import FrozenParts
+from tests.training.test_run import SMALL
+
+CLIPS, PER_CLIP, LENGTH = 6, 3, 24
+CONFIG = CaptionerTrainingConfig(
+    clips_per_batch=CLIPS, captions_per_clip=PER_CLIP, evaluation_clips=4
+)
+SIZES = AutoregressiveConfig(
+    width=32, encoder_layers=1, decoder_layers=1, heads=2, feed_forward=64, dropout=0.0
+)
+TINY = Path(__file__).parents[2] / "configs/tiny/autoregressive.yaml"
+
+
+@pytest.fixture
+def task(parts: FrozenParts, pools: tuple[ScenePool, ScenePool]) -> AutoregressiveTask:
+    torch.manual_seed(1)
+    encoded = [encode_pool(parts.encoder, pool, Hearings(), progress=False) for pool in pools]
+    trainer = AutoregressiveTrainer(
+        AudioProjection(parts.encoder.feature_dim, parts.encoder.pooled_dim, 32),
+        build_network(SIZES, len(parts.tokenizer)),
+        label_smoothing=0.1,
+    )
+    training, validation = zip(pools, encoded, strict=True)
+    return AutoregressiveTask(trainer, CONFIG, parts, training, validation, LENGTH, seed=4)
+
+
+def test_the_loss_is_the_mean_over_the_tokens_before_padding(task: AutoregressiveTask) -> None:
+    task.trainer.eval()
+    batch = task.batch(0, 0, 1)
+    with torch.no_grad():
+        result = task.trainer(batch, torch.Generator())
+        encoded = encode_audio(task.trainer.projection, task.trainer.network, batch.audio)
+        ids = batch.token_ids.flatten(0, 1)
+        means = sequence_log_likelihood(task.trainer.network, encoded.repeat(PER_CLIP), ids)
+    lengths = (ids != PAD_ID).sum(dim=-1)
+    expected = -(means * lengths).sum() / lengths.sum()
+    assert float(result["cross_entropy"]) == pytest.approx(float(expected), rel=1e-5)
+    with torch.no_grad():
+        logits = caption_logits(task.trainer.network, encoded.repeat(PER_CLIP), ids)
+    uniform = -logits.log_softmax(dim=-1).mean(dim=-1)[ids != PAD_ID].mean()
+    smoothed = 0.9 * float(expected) + 0.1 * float(uniform)
+    assert float(result["loss"]) == pytest.approx(smoothed, rel=1e-5)
+
+
+def test_the_loss_falls(task: AutoregressiveTask) -> None:
+    batch = task.batch(0, 0, 1)
+    optimizer = torch.optim.AdamW(task.trainer.parameters(), 1e-2)
+    losses = []
+    for _ in range(25):
+        result = task.trainer(batch, torch.Generator())
+        losses.append(result["loss"].item())
+        result["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_evaluation_is_repeatable_and_finite(task: AutoregressiveTask) -> None:
+    task.trainer.eval()
+    report = task.evaluate(3, task.model, None)
+    torch.manual_seed(2)
+    assert task.evaluate(9, task.model, None) == report
+    assert {"cider_d", "cider_d_with_shuffled_audio", "repeated_bigram"} <= set(report)
+    assert all(math.isfinite(value) for value in report.values())
+
+
+def test_the_tiny_config_makes_a_captioner(tmp_path: Path) -> None:
+    overrides = [*SMALL, "max_steps=2", f"output_dir={tmp_path}"]
+    assert train(TINY, overrides, progress=False).steps == 2
+    captioner = AutoregressiveCaptioner.from_pretrained(tmp_path)
+    noise = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)
+    clip = captioner(noise, sampling_rate=32000, num_captions=2)
+    assert clip.captions
+
+
+def test_an_initial_model_is_for_diffusion_only(tmp_path: Path) -> None:
+    overrides = [*SMALL, "max_steps=2", f"output_dir={tmp_path}", "initial_model=builtin"]
+    with pytest.raises(ConfigError, match="initial_model: only for system=diffusion"):
+        train(TINY, overrides, progress=False)
