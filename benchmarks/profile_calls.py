@@ -1,0 +1,86 @@
+"""Where the time of one captioning call goes, by torch.profiler, for each system.
+
+    python benchmarks/profile_calls.py --threads 2 --output benchmarks/results/profile.txt
+
+One 10 s clip, five captions as drawn, after warm-up: the operators with the most time of their own,
+and how much of the call is outside of any operator (Python and dispatch). The profiler itself slows
+a call down, most of all where there are many small operators; the first line says by how much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from common import machine_line, run_main
+from systems import Setting, autoregressive_settings, diffusion_settings
+from timing import SAMPLING_RATE, make_waveforms
+
+from dac_diffusion.files import atomic_write
+
+SHOWN = 12
+
+
+def main() -> None:
+    args = parse_arguments()
+    waveforms, _ = make_waveforms(1, args)
+    clips = [(waveforms[0], SAMPLING_RATE)]
+    settings = diffusion_settings(args.model, 5, (8,))
+    settings += autoregressive_settings(args.autoregressive, 5)[:1]
+    text = "\n".join(profile(setting, clips, args) for setting in settings)
+    text += f"\n{machine_line()}\n"
+    print(text)
+    if args.output is not None:
+        with atomic_write(args.output) as file:
+            file.write(text)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--autoregressive", default="builtin-autoregressive")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path)
+    return parser.parse_args()
+
+
+def profile(setting: Setting, clips: list[Any], args: argparse.Namespace) -> str:
+    """The profile of one call as text."""
+    import torch
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as torch_profile
+
+    from dac_diffusion.systems import load_captioner
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    captioner = load_captioner(setting.model, args.dtype)
+
+    def call() -> float:
+        start = time.perf_counter()
+        captioner(clips, seed=args.seed, progress=False, **setting.arguments())
+        return time.perf_counter() - start
+
+    plain = sorted(call() for _ in range(5))[2]
+    with torch_profile(activities=[ProfilerActivity.CPU]) as profiler:
+        profiled = call()
+    events = profiler.key_averages()
+    inside = sum(event.self_cpu_time_total for event in events) / 1e6
+    count = sum(event.count for event in events)
+    lines = [
+        f"{setting.system}, {setting.name}, {captioner.dtype}: {1000 * plain:.0f} ms a call, "
+        f"{1000 * profiled:.0f} ms under the profiler; {count} operator calls, "
+        f"{1000 * inside:.0f} ms in them",
+        events.table(sort_by="self_cpu_time_total", row_limit=SHOWN, max_name_column_width=40),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_main(main)

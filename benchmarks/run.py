@@ -1,0 +1,153 @@
+"""The whole comparison: quality, diversity and speed of all systems; tables, JSON and plots.
+
+    python benchmarks/run.py --threads 2            # hours on two cores; can be interrupted
+    python benchmarks/run.py --quick --threads 2    # within ten minutes on two cores
+
+Writes to --folder: quality.json, timing.json, summary.json (a list of rows, one per system and
+setting), summary.md and two plots. Captions and timings that are already there, made by the same
+weights and settings, are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import quality
+import timing
+from common import (
+    FOLDER,
+    Row,
+    add_clips,
+    base_parser,
+    machine_line,
+    markdown_table,
+    report,
+    run_main,
+    write_report,
+)
+from plots import draw_plots
+from systems import STEPS
+
+from dac_diffusion.files import atomic_write, make_folder
+
+# Every row of summary.json has these; null where not measured.
+SUMMARY = (
+    "system", "setting", "parameters", "network_calls", "batch_size", "captions_per_clip", "dtype",
+    "device", "aps", "tps", "cider_d", "best_of_5_cider_d", "distinct_2_within_clip", "mbleu_4",
+    "mtld", "distinct_1", "data", "wps", "aps_ratio", "aps_ratio_low", "aps_ratio_high",
+    "named_first", "named_any", "repeated_bigram",
+)  # fmt: skip
+COLUMNS = {
+    "system": "system",
+    "setting": "setting",
+    "captions_per_clip": "K",
+    "parameters": "parameters|,",
+    "network_calls": "calls",
+    "mtld": "MTLD|.1f",
+    "distinct_1": "Distinct-1|.3f",
+    "tps": "TPS|.0f",
+    "aps": "APS|.2f",
+    "cider_d": "CIDEr-D|.3f",
+    "best_of_5_cider_d": "best of 5|.3f",
+    "distinct_2_within_clip": "distinct-2 in clip|.3f",
+    "mbleu_4": "mBLEU-4|.3f",
+    "named_first": "names the recording|.1%",
+}
+
+
+def main() -> None:
+    args = parse_arguments()
+    folder = make_folder(args.folder)
+    quality_rows, differences = quality.measure(args)
+    write_report(
+        folder / "quality.json",
+        report("quality", args, quality_rows, {"differences": differences}),
+    )
+    timing_rows, reading = timing.time_all(args)
+    raw = {f"{row['system']} {row['setting']} {row['group']}": [row.pop("raw")]
+           for row in timing_rows}  # fmt: skip
+    write_report(
+        folder / "timing.json",
+        report("timing", args, timing_rows, {"reading": [{"seconds_per_file": reading}], **raw}),
+    )
+    rows = summarise(quality_rows, timing_rows)
+    write_summary(folder, rows, differences, args)
+    draw_plots(_shown(rows, args), folder)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = base_parser(__doc__)
+    add_clips(parser)
+    quality.add_options(parser)
+    timing.add_options(parser)
+    parser.add_argument("--autoregressive", default="builtin-autoregressive")
+    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--folder", type=Path, default=FOLDER / "results")
+    parser.add_argument("--quick", action="store_true", help="fewer scenes, settings and rounds")
+    args = parser.parse_args()
+    if args.quick:
+        quality.make_quick(args)
+        timing.make_quick(args)
+    return args
+
+
+def summarise(quality_rows: Sequence[Row], timing_rows: Sequence[Row]) -> list[Row]:
+    """One row per timed setting with the quality of its captions, and per setting not timed.
+
+    Quality does not depend on batch size and hardly on dtype: it is repeated in every such row.
+    """
+
+    def key(row: Row) -> tuple[Any, ...]:
+        return row["system"], row["setting"], row["captions_per_clip"]
+
+    scored = {key(row): row for row in quality_rows}
+    timed = {key(row) for row in timing_rows}
+    together = [{**scored.get(key(row), {}), **row} for row in timing_rows]
+    together += [row for row in quality_rows if key(row) not in timed]
+    renamed = {"aps_ratio": "ratio", "aps_ratio_low": "ratio_low", "aps_ratio_high": "ratio_high"}
+    return [{name: row.get(renamed.get(name, name)) for name in SUMMARY} for row in together]
+
+
+def _shown(rows: Sequence[Row], args: argparse.Namespace) -> list[Row]:
+    """The rows of the main table: one clip at a time in the faster dtype, and the rest untimed."""
+    dtypes = [row["dtype"] for row in rows if row["dtype"] is not None]
+    fastest = "bfloat16" if "bfloat16" in dtypes else dtypes[0]
+    smallest = min(args.batch_sizes)
+    return [
+        row
+        for row in rows
+        if row["aps"] is None or (row["dtype"] == fastest and row["batch_size"] == smallest)
+    ]
+
+
+def write_summary(
+    folder: Path, rows: Sequence[Row], differences: Sequence[Row], args: argparse.Namespace
+) -> None:
+    """Write summary.json and summary.md."""
+    with atomic_write(folder / "summary.json") as file:
+        file.write("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    shown = _shown(rows, args)
+    timed = [row for row in shown if row["aps"] is not None]
+    heading = f"{timed[0]['dtype']}, batch {timed[0]['batch_size']}, audio encoder included"
+    speed = [row for row in rows if row["aps"] is not None]
+    batches = {**{k: COLUMNS[k] for k in ("system", "setting", "captions_per_clip")},
+               "dtype": "dtype", "batch_size": "batch", "aps": "APS|.2f", "tps": "TPS|.0f",
+               "aps_ratio": "APS ratio|.2f", "aps_ratio_low": "10 %|.2f",
+               "aps_ratio_high": "90 %|.2f"}  # fmt: skip
+    text = (
+        f"{machine_line()}\n\n## All systems ({heading})\n\n{markdown_table(shown, COLUMNS)}\n\n"
+        f"## Speed by batch size and dtype\n\n{markdown_table(speed, batches)}\n\n"
+        f"## Differences, 95 % paired bootstrap over scenes\n\n"
+        f"{markdown_table(differences, quality.DIFFERENCES)}\n"
+    )
+    with atomic_write(folder / "summary.md") as file:
+        file.write(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    run_main(main)

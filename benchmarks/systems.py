@@ -1,0 +1,96 @@
+"""The captioners and settings that are compared, and how each is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+STEPS = (1, 2, 4, 8, 16)
+GUIDANCE_SCALES = (1.5, 2.5)
+NOISE_SCALES = (0.4, 0.7, 1.0)
+TEMPERATURES = (0.5, 0.7, 1.0)
+RANKED_CANDIDATES = 10  # what ranked settings choose their five captions from
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the tables: a system, and what its captioner is called with.
+
+    call: arguments of the captioner beside audio and seed. num_captions: K per clip, taken as they
+    are drawn, or, where `ranked`, chosen and ordered by audio-text similarity.
+    """
+
+    system: str
+    name: str
+    model: str
+    num_captions: int = 5
+    ranked: bool = False
+    call: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The setting as part of a file name."""
+        return f"{self.system}_{self.name}_K{self.num_captions}".replace(", ", "_").replace(
+            " ", "_"
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """What the captioner is called with.
+
+        Unranked captions are read from the candidates, so only one distinct one is asked for:
+        otherwise the captioner would draw again where some are equal.
+        """
+        if self.ranked:
+            counts = {"num_captions": self.num_captions, "num_candidates": RANKED_CANDIDATES}
+        else:
+            counts = {"num_captions": 1, "num_candidates": self.num_captions}
+        return {**counts, **self.call}
+
+
+def diffusion_settings(model: str, num_captions: int, steps: tuple[int, ...]) -> list[Setting]:
+    """The diffusion captioner at several numbers of steps."""
+    return [
+        Setting("diffusion", _steps(n), model, num_captions, call={"num_steps": n}) for n in steps
+    ]
+
+
+def autoregressive_settings(model: str, num_captions: int) -> list[Setting]:
+    """The autoregressive captioner by all decoding methods that give this many captions."""
+    methods = ["nucleus", "diverse_beam"] if num_captions > 1 else ["greedy", "nucleus"]
+    beams = max(4, num_captions)
+    settings = [
+        Setting("autoregressive", m.replace("_", " "), model, num_captions, call={"decoding": m})
+        for m in methods
+    ]
+    call = {"decoding": "beam", "num_beams": beams}
+    beam = Setting("autoregressive", f"beam {beams}", model, num_captions, call=call)
+    return [settings[0], beam, *settings[1:]]
+
+
+def ranked_settings(diffusion: str, autoregressive: str) -> list[Setting]:
+    """Five captions chosen from ten by audio-text similarity, of either system."""
+    return [
+        Setting("diffusion", "8 steps, ranked", diffusion, 5, True, {"num_steps": 8}),
+        Setting("autoregressive", "nucleus, ranked", autoregressive, 5, True,
+                {"decoding": "nucleus"}),
+    ]  # fmt: skip
+
+
+def sweep_settings(diffusion: str, autoregressive: str) -> list[Setting]:
+    """Guidance, noise scale and temperature, for the trade of quality against diversity."""
+    sweeps = []
+    for scale in GUIDANCE_SCALES:
+        call: dict[str, Any] = {"num_steps": 8, "guidance_scale": scale}
+        sweeps.append(Setting("diffusion", f"8 steps, guidance {scale}", diffusion, call=call))
+    for scale in NOISE_SCALES:
+        call = {"num_steps": 8, "initial_noise_scale": scale}
+        sweeps.append(Setting("diffusion", f"8 steps, noise {scale}", diffusion, call=call))
+    for temperature in TEMPERATURES:
+        call = {"decoding": "nucleus", "temperature": temperature, "top_p": 1.0}
+        name = f"sampling, temperature {temperature}"
+        sweeps.append(Setting("autoregressive", name, autoregressive, call=call))
+    return sweeps
+
+
+def _steps(number: int) -> str:
+    return f"{number} step{'s' * (number > 1)}"

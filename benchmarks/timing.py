@@ -1,0 +1,293 @@
+"""Speed of the compared systems, part by part, in turn in one process.
+
+    python benchmarks/timing.py --threads 2 --output benchmarks/results/timing.json
+    python benchmarks/timing.py --quick
+
+A clip is 10 s of sound in memory (reading a file is timed by itself). APS, audios per second,
+counts the audio encoder, making the captions and turning them into text; ranking, which not every
+setting uses, is a part of its own, and `call` is all of it. TPS counts the word pieces of the
+captions as they come out, WPS their words. All settings of a group are timed in turn, round after
+round, so that ratios are between neighbours in time; shown are medians, and the 10th and the 90th
+percentile in the JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import (
+    FOLDER,
+    Row,
+    base_parser,
+    check_output,
+    machine_line,
+    markdown_table,
+    report,
+    run_main,
+    write_report,
+)
+from kept_captions import fingerprint
+from speed import write_clips
+from stopwatch import Stopwatch, captioning_parts, count_parameters, network_calls, spread
+from systems import STEPS, Setting, autoregressive_settings, diffusion_settings
+from tqdm import tqdm
+
+from dac_diffusion.files import atomic_write
+
+BATCH_SIZES = (1, 8, 32, 128)
+# What APS counts; "features" lies within "encoding".
+COUNTED = ("encoding", "generation", "text")
+COLUMNS = {
+    "system": "system",
+    "setting": "setting",
+    "dtype": "dtype",
+    "batch_size": "clips",
+    "captions_per_clip": "captions",
+    "parameters": "parameters|,",
+    "network_calls": "network calls",
+    "aps": "APS|.2f",
+    "tps": "TPS|.0f",
+    "wps": "WPS|.0f",
+    "ratio": "APS ratio|.2f",
+    "encoding": "encoding s/clip|.4f",
+    "generation": "generation s/clip|.4f",
+    "ranking": "ranking s/clip|.4f",
+    "call": "call s/clip|.4f",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings timed against one another: dtype, K captions of each of `batch_size` clips."""
+
+    dtype: str
+    num_captions: int
+    batch_size: int
+
+    @property
+    def key(self) -> str:
+        """The group as part of a file name."""
+        return f"{self.dtype}_K{self.num_captions}_B{self.batch_size}"
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_output(args.output)
+    rows, reading = time_all(args)
+    print(markdown_table(rows, COLUMNS))
+    print(f"\nreading a file: {reading:.4f} s; {machine_line()}")
+    raw = {f"{row['system']} {row['setting']} {row['group']}": [row.pop("raw")] for row in rows}
+    content = report("timing", args, rows, {"reading": [{"seconds_per_file": reading}], **raw})
+    write_report(args.output, content)
+
+
+def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
+    """The rows of all groups, those of an earlier run included, and seconds to read a file."""
+    waveforms, reading = make_waveforms(max(args.batch_sizes), args)
+    fingerprints = [fingerprint(name) for name in (args.model, args.autoregressive)]
+    rows: list[Row] = []
+    for dtype in args.dtypes:
+        captioners = load_both(args, dtype)
+        for group in groups(args, dtype):
+            path = args.kept / f"{group.key}.json"
+            head = {
+                "weights": fingerprints,
+                "steps": args.steps,
+                "rounds": args.rounds,
+                "machine": machine_line(),
+                "device": args.device,
+            }
+            kept = read_kept(path, head)
+            if kept is None:
+                kept = time_group(group, captioners, waveforms, args)
+                args.kept.mkdir(parents=True, exist_ok=True)
+                with atomic_write(path) as file:
+                    json.dump({"head": head, "rows": kept}, file)
+            rows += kept
+        del captioners
+        gc.collect()
+    return rows, reading
+
+
+def read_kept(path: Path, head: Row) -> list[Row] | None:
+    """The rows of a group timed before, on this machine, with these weights; else None."""
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    rows: list[Row] = content["rows"]
+    return rows if content["head"] == head else None
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = base_parser(__doc__)
+    add_options(parser)
+    parser.add_argument("--autoregressive", default="builtin-autoregressive")
+    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--quick", action="store_true", help="fewer groups, settings and rounds")
+    args = parser.parse_args()
+    if args.quick:
+        make_quick(args)
+    return args
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark alone."""
+    add = parser.add_argument
+    add("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    add("--batch-sizes", type=int, nargs="+", default=list(BATCH_SIZES))
+    add("--timed-captions", type=int, nargs="+", default=[1, 5], help="K, captions per clip")
+    add("--device", default="cpu")
+    add("--rounds", type=int, default=15, help="at most, for each group")
+    add("--minutes", type=float, default=3.0, help="at most, for each group")
+    add("--kept", type=Path, default=FOLDER / "results/timing", help="of an interrupted run")
+
+
+def make_quick(args: argparse.Namespace) -> None:
+    """A small part of everything."""
+    args.dtypes, args.batch_sizes, args.steps = ["auto"], [1, 8], [1, 4, 8]
+    args.rounds, args.minutes = 5, 0.3
+
+
+def groups(args: argparse.Namespace, dtype: str) -> list[Group]:
+    """All groups of a dtype, small ones first."""
+    return [Group(dtype, k, size) for size in args.batch_sizes for k in args.timed_captions]
+
+
+def make_waveforms(count: int, args: argparse.Namespace) -> tuple[list[np.ndarray], float]:
+    """Clips as the encoder takes them, and the median seconds of reading one from a wav file."""
+    from dac_diffusion.audio.loading import load_audio
+
+    waveforms, seconds = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for file in write_clips(Path(folder), count, args.seed):
+            start = time.perf_counter()
+            waveforms.append(load_audio(file, SAMPLING_RATE))
+            seconds.append(time.perf_counter() - start)
+    return waveforms, float(np.median(seconds))
+
+
+SAMPLING_RATE = 32000
+
+
+def load_both(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
+    """The captioners by the name that settings give them."""
+    import torch
+
+    from dac_diffusion.systems import load_captioner
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    names = (args.model, args.autoregressive)
+    return {name: load_captioner(name, dtype, args.device) for name in names}
+
+
+def time_group(
+    group: Group,
+    captioners: dict[str, Any],
+    waveforms: Sequence[np.ndarray],
+    args: argparse.Namespace,
+) -> list[Row]:
+    """The rows of a group; the ratio is to its first autoregressive setting."""
+    settings = autoregressive_settings(args.autoregressive, group.num_captions)
+    settings += diffusion_settings(args.model, group.num_captions, tuple(args.steps))
+    clips = [(waveform, SAMPLING_RATE) for waveform in waveforms[: group.batch_size]]
+    calls: dict[str, int] = {}
+    for setting in settings:  # the warm-up
+        captioner = captioners[setting.model]
+        calls[setting.key] = network_calls(
+            captioner, partial(call, captioner, setting, clips[:1], args)
+        )
+    measured: dict[str, list[dict[str, float]]] = {setting.key: [] for setting in settings}
+    started = time.monotonic()
+    for _ in tqdm(range(args.rounds), desc=f"timing {group.key}", unit="round", leave=False):
+        for setting in settings:
+            captioner = captioners[setting.model]
+            measured[setting.key].append(time_call(captioner, setting, clips, args))
+        if time.monotonic() - started > 60 * args.minutes:
+            break
+    reference = [_counted(seconds) for seconds in measured[settings[0].key]]
+    rows = []
+    for setting in settings:
+        row = measured_row(group.batch_size, measured[setting.key], reference)
+        captioner = captioners[setting.model]
+        rows.append(
+            {
+                "system": setting.system,
+                "setting": setting.name,
+                "group": group.key,
+                "parameters": count_parameters(captioner),
+                "network_calls": calls[setting.key],
+                "batch_size": group.batch_size,
+                "captions_per_clip": group.num_captions,
+                "dtype": str(captioner.dtype).removeprefix("torch."),
+                "device": str(captioner.device),
+                **row,
+            }
+        )
+    return rows
+
+
+def call(captioner: Any, setting: Setting, clips: list[Any], args: argparse.Namespace) -> Any:
+    """Caption the clips as a user would."""
+    return captioner(
+        clips, batch_size=len(clips), seed=args.seed, progress=False, **setting.arguments()
+    )
+
+
+def time_call(
+    captioner: Any, setting: Setting, clips: list[Any], args: argparse.Namespace
+) -> dict[str, float]:
+    """Seconds of one call and of its parts, and what it wrote: tokens and words."""
+    from dac_diffusion.text.words import tokenize
+
+    watch = Stopwatch(captioner.device)
+    with watch.watching(captioning_parts(captioner)):
+        results = watch.time("call", lambda: call(captioner, setting, clips, args))
+    texts = [text for result in results for text in result.candidates[: setting.num_captions]]
+    ids = captioner.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    written = {
+        "tokens": float(sum(map(len, ids))),
+        "words": float(sum(len(tokenize(text)) for text in texts)),
+    }
+    return {**watch.seconds, **written}
+
+
+def _counted(seconds: dict[str, float]) -> float:
+    return sum(seconds[part] for part in COUNTED)
+
+
+def measured_row(
+    size: int, measured: Sequence[dict[str, float]], reference: Sequence[float]
+) -> Row:
+    """Rates and seconds per clip of calls with `size` clips; reference: seconds beside each."""
+    seconds = [_counted(one) for one in measured]
+    low, median, high = spread([size / each for each in seconds])
+    ratios = spread([first / each for first, each in zip(reference, seconds, strict=True)])
+    parts = ("features", "encoding", "generation", "text", "ranking", "call")
+    return {
+        "aps": median,
+        "aps_low": low,
+        "aps_high": high,
+        "tps": spread([one["tokens"] / _counted(one) for one in measured])[1],
+        "wps": spread([one["words"] / _counted(one) for one in measured])[1],
+        "ratio": ratios[1],
+        "ratio_low": ratios[0],
+        "ratio_high": ratios[2],
+        **{part: spread([one.get(part, 0.0) / size for one in measured])[1] for part in parts},
+        "rounds": len(measured),
+        "raw": {"measured": list(measured)},
+    }
+
+
+if __name__ == "__main__":
+    run_main(main)
