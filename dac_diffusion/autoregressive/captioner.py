@@ -27,6 +27,7 @@ from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
 from dac_diffusion.captioning.results import ClipCaptions
 from dac_diffusion.captioning.selection import draw_distinct
 from dac_diffusion.captioning.window_encoding import Window, encode_windows, window_batches
+from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
 
 Ranking = Literal["audio_text", "likelihood"]
@@ -186,6 +187,13 @@ class SequenceDrawer:
             likelihoods: list[float] = candidates.log_likelihoods.tolist()
             return likelihoods
         return score_candidates(self.captioner.scorer, candidates, pooled, 0.0)
+
+    def generate(self, audio: AudioFeatures, generators: list[torch.Generator]) -> Tensor:
+        """Token ids (B, K, L) of captions of B encoded windows, not ranked."""
+        captioner = self.captioner
+        encoded = encode_audio(captioner.projection, captioner.network, audio)
+        length = captioner.config.max_length
+        return decode(captioner.network, encoded, self.settings, generators, length)
 
     def _draw_batch(self, windows: list[Window]) -> list[Candidates]:
         captioner = self.captioner

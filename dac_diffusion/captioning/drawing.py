@@ -95,18 +95,29 @@ class CandidateDrawer:
 
         def draw(places: list[int]) -> list[Candidates]:
             chosen = [windows[i] for i in places], [generators[i] for i in places]
-            return self._sample(chosen[0], audio.select(places), chosen[1])
+            return self._candidates(chosen[0], audio.select(places), chosen[1])
 
         return draw_distinct(draw, len(windows), self.settings.num_captions)
 
+    def generate(self, audio: AudioFeatures, generators: list[torch.Generator]) -> Tensor:
+        """Token ids (B, K, L) of captions of B encoded windows, not ranked."""
+        return self._sample(self._remember(audio), generators, None)
+
+    def _remember(self, audio: AudioFeatures) -> AudioMemory:
+        places = fill_up(list(range(len(audio.features))), self.captioner.device)
+        memory: AudioMemory = self.captioner.denoiser.prepare_audio(audio.select(places))
+        return memory
+
     def _sample(
-        self, windows: list[Window], audio: AudioFeatures, generators: list[torch.Generator]
-    ) -> list[Candidates]:
+        self,
+        memory: AudioMemory,
+        generators: list[torch.Generator],
+        callback: Callable[[int, int, Tensor], None] | None,
+    ) -> Tensor:
         captioner, settings = self.captioner, self.settings
-        filled = fill_up(list(range(len(windows))), captioner.device)
-        fillers = [torch.Generator().manual_seed(settings.seed) for _ in filled[len(windows) :]]
-        memory = captioner.denoiser.prepare_audio(audio.select(filled))
-        ids = sample_latents(
+        missing = len(memory) - len(generators)
+        fillers = [torch.Generator().manual_seed(settings.seed) for _ in range(missing)]
+        return sample_latents(
             captioner.denoiser,
             self._space(),
             captioner.scheduler,
@@ -117,9 +128,17 @@ class CandidateDrawer:
             settings.num_steps,
             guidance_scale=settings.guidance_scale,
             initial_noise_scale=settings.initial_noise_scale,
-            callback=None if self.callback is None else self._tell(windows, self.callback),
+            callback=callback,
             never_first=captioner.tokenizer.all_special_ids,
         )  # (B, K, L)
+
+    def _candidates(
+        self, windows: list[Window], audio: AudioFeatures, generators: list[torch.Generator]
+    ) -> list[Candidates]:
+        captioner = self.captioner
+        memory = self._remember(audio)
+        tell = None if self.callback is None else self._tell(windows, self.callback)
+        ids = self._sample(memory, generators, tell)  # (B, K, L)
         texts = texts_of(captioner.tokenizer, ids)
         vectors = embed_texts(captioner.scorer, captioner.tokenizer, texts)  # (B, K, E)
         likelihoods = self._log_likelihoods(ids, memory)  # (B, K)
