@@ -1,6 +1,8 @@
-"""Write a trained captioner in bfloat16, as the built-in checkpoint is kept.
+"""Write a trained captioner in bfloat16, as the built-in checkpoints are kept.
 
     python scripts/export_checkpoint.py runs/soundscapes dac_diffusion/builtin --num-candidates 10
+    python scripts/export_checkpoint.py runs/autoregressive dac_diffusion/builtin_autoregressive \\
+        --share-with-builtin
 
 Takes the folder of a training, or of any captioner; copies the training's config beside it. Files
 already in the output folder (model card, licence, examples) stay.
@@ -10,28 +12,71 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from dac_diffusion.captioner import DiffusionCaptioner
-from dac_diffusion.errors import DacError
+from safetensors.torch import load_file
+
+from dac_diffusion.captioning.pretrained import BUILTIN, find_checkpoint, quiet_libraries
+from dac_diffusion.errors import CheckpointError, DacError
 from dac_diffusion.files import atomic_write, make_folder
+from dac_diffusion.systems import load_captioner
 
-CONFIG = "config.yaml"
+CONFIG, INDEX = "config.yaml", "model_index.json"
+SETTINGS = {
+    "num_steps": int, "num_candidates": int, "initial_noise_scale": float,
+    "likelihood_weight": float, "temperature": float, "top_p": float,
+}  # fmt: skip
+SHARED = ("encoder", "scorer", "tokenizer")
 
 
-def export(source: Path, target: Path, settings: dict[str, float]) -> None:
-    """Load a captioner, set its defaults, and save it in bfloat16."""
-    captioner = DiffusionCaptioner.from_pretrained(source, "bfloat16")
+def export(source: Path, target: Path, settings: dict[str, float], share: bool) -> None:
+    """Load a captioner, set its defaults, and save it in bfloat16.
+
+    share: leave out the audio encoder, scorer and tokenizer where they are the built-in ones.
+    """
+    captioner = load_captioner(source, "bfloat16")
     captioner.register_to_config(**settings)
-    captioner.save_pretrained(make_folder(target))
+    with quiet_libraries():
+        captioner.save_pretrained(make_folder(target))
     for path in target.glob("*/config.json"):
         # diffusers notes where on this machine the weights came from.
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content.pop("_name_or_path", None)
-        with atomic_write(path) as file:
-            file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        _edit(path, lambda content: content.pop("_name_or_path", None))
+    if share:
+        leave_out_shared(target)
     if (source / CONFIG).exists():
         shutil.copyfile(source / CONFIG, target / CONFIG)
+
+
+def leave_out_shared(target: Path) -> None:
+    """Remove what the built-in checkpoint has too, and say so in the index.
+
+    Raises CheckpointError where a component is not the same as the built-in one.
+    """
+    builtin = find_checkpoint(BUILTIN)
+    for name in SHARED:
+        if not _same(target / name, builtin / name):
+            raise CheckpointError(f"{target / name}: is not the built-in one, so it stays")
+    for name in SHARED:
+        shutil.rmtree(target / name)
+    _edit(target / INDEX, lambda content: content.update(_shared_with=BUILTIN))
+
+
+def _same(first: Path, second: Path) -> bool:
+    if first.name == "tokenizer":
+        file = "tokenizer.json"
+        return (first / file).read_bytes() == (second / file).read_bytes()
+    file = "diffusion_pytorch_model.safetensors"
+    ours, theirs = load_file(first / file), load_file(second / file)
+    return ours.keys() == theirs.keys() and all(bool((ours[k] == theirs[k]).all()) for k in ours)
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def main() -> int:
@@ -39,14 +84,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write a trained captioner in bfloat16.")
     parser.add_argument("source", type=Path, help="the output folder of a training, or a captioner")
     parser.add_argument("target", type=Path)
-    parser.add_argument("--num-steps", type=int, default=8)
-    parser.add_argument("--num-candidates", type=int, default=10)
-    parser.add_argument("--initial-noise-scale", type=float, default=1.0)
-    parser.add_argument("--likelihood-weight", type=float, default=0.2)
+    for name, kind in SETTINGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="default of a call")
+    parser.add_argument("--share-with-builtin", action="store_true",
+                        help="leave out the components that are the built-in ones")  # fmt: skip
     arguments = parser.parse_args()
-    settings = {k: v for k, v in vars(arguments).items() if k not in ("source", "target")}
+    given = {name: getattr(arguments, name) for name in SETTINGS}
+    settings = {name: value for name, value in given.items() if value is not None}
     try:
-        export(arguments.source, arguments.target, settings)
+        export(arguments.source, arguments.target, settings, arguments.share_with_builtin)
     except DacError as error:
         print(f"export_checkpoint: error: {error}", file=sys.stderr)
         return 1

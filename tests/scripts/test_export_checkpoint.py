@@ -5,8 +5,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
+from dac_diffusion.autoregressive.network import (
+    AudioProjection,
+    AutoregressiveConfig,
+    build_network,
+)
 from dac_diffusion.captioner import DiffusionCaptioner
-from tests.helpers import tiny_captioner
+from dac_diffusion.captioning.pretrained import BUILTIN, find_checkpoint
+from dac_diffusion.systems import load_captioner
+from tests.helpers import noise, tiny_autoregressive, tiny_captioner
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,3 +46,35 @@ def test_a_missing_run_is_an_error_of_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "nowhere" in done.stderr
+
+
+def test_what_the_builtin_checkpoint_has_is_shared_with_it(tmp_path: Path) -> None:
+    builtin = DiffusionCaptioner.from_pretrained(BUILTIN, "float32")
+    own = tiny_autoregressive()
+    network = build_network(AutoregressiveConfig(width=32, heads=2), len(builtin.tokenizer))
+    encoder = builtin.encoder
+    captioner = AutoregressiveCaptioner(
+        encoder,
+        AudioProjection(encoder.feature_dim, encoder.pooled_dim, 32),
+        network,
+        builtin.tokenizer,
+        builtin.scorer,
+    )
+    captioner.save_pretrained(tmp_path / "run")
+    done = run(tmp_path / "run", tmp_path / "kept", "--share-with-builtin", "--top-p", 0.8)
+    assert done.returncode == 0, done.stderr
+    kept = {path.name for path in (tmp_path / "kept").iterdir() if path.is_dir()}
+    assert kept == {"network", "projection"}
+    loaded = load_captioner(tmp_path / "kept", "bfloat16")
+    whole = load_captioner(tmp_path / "run", "bfloat16")
+    assert loaded.config.top_p == 0.8
+    for captions in (loaded, whole):
+        captions.register_to_config(top_p=0.9)
+    sound = noise(0.5)
+    assert loaded(sound, 32000, num_captions=2) == whole(sound, 32000, num_captions=2)
+    assert find_checkpoint(BUILTIN).is_dir()
+    # Another encoder cannot be left out.
+    own.save_pretrained(tmp_path / "other")
+    done = run(tmp_path / "other", tmp_path / "kept_other", "--share-with-builtin")
+    assert done.returncode == 1
+    assert "is not the built-in one" in done.stderr
