@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from dac_diffusion.cli import main
 from dac_diffusion.metrics.evaluation_report import SCHEMA
 from dac_diffusion.text import sentence_encoder
 from tests.helpers import only_error
+from tests.metrics.tiny_bert import save_tiny_bert
 
 ROOT = Path(__file__).parents[1]
 SOUNDS = {"dog.wav": "a dog barks", "rain.wav": "rain falls", "cat.wav": "a cat meows"}
@@ -195,23 +195,9 @@ def test_bert(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from transformers import BertConfig, BertModel, BertTokenizer
-
     folder = tmp_path / "bert"
     folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "rain", "cat", "something"]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        intermediate_size=8,
-        max_position_embeddings=32,
-    )
-    with torch.random.fork_rng():
-        BertModel(config).save_pretrained(folder)
+    save_tiny_bert(folder)
     capsys.readouterr()
     arguments = (csv_predictions, references, "--bert", folder, "--bert-layer")
     report = report_of(tmp_path, *arguments, "1")
@@ -247,9 +233,10 @@ def test_bad_files_are_one_line_and_write_nothing(
         given.write_text(predictions)
     if references_text is not None:
         references.write_text(references_text)
-    assert evaluate(given, references, "--output", tmp_path / "report.json") == 1
+    target = tmp_path / "report.json"
+    assert evaluate(given, references, "--output", target) == 1
     assert message in only_error(capsys)
-    assert not (tmp_path / "report.json").exists()
+    assert not target.exists()
 
 
 def test_a_wrong_output_folder_shows_before_the_work(

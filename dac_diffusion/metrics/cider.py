@@ -1,6 +1,6 @@
 """CIDEr-D: consensus of a caption with its references (Vedantam et al. 2015, section 5 and eq. 5).
 
-Values equal pycocoevalcap's Cider (tested to 1e-6) on captions cut by `tokenization.tokenize`.
+Values equal pycocoevalcap's Cider (tested to 1e-6) on captions cut by `text.words.tokenize`.
 The document frequencies come from the references that are scored against, so a score depends on
 which clips are scored together: only compare scores over the same clips.
 """

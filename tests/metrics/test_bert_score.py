@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from dac_diffusion.errors import CheckpointError, ConfigError, DataError
 from dac_diffusion.metrics.bert_score import BertScore, BertScorer
+from tests.metrics.tiny_bert import save_tiny_bert
 
-WORDS = (
-    *("a", "the", "dog", "dogs", "bark", "##s", "##ing", "rain", "fall", "on", "roof", "and"),
-    *("then", "stop", "heavy", "two", ",", "."),
-)
 CANDIDATES = ["a dog barks", "heavy rain falls on the roof, then stops", "two dogs", "rain"]
 REFERENCES = [
     ["the dogs bark and bark", "a dog is barking"],
@@ -28,25 +24,8 @@ REFERENCES = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT with random weights of full scale, saved with the head that torchmetrics asks for."""
-    from transformers import BertConfig, BertForMaskedLM, BertTokenizer
-
     folder = tmp_path_factory.mktemp("bert")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=48,
-        initializer_range=0.5,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertForMaskedLM(config).save_pretrained(folder)
+    save_tiny_bert(folder)
     return folder
 
 

@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
         command = [sys.executable, str(SCRIPT), *given]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(command, cwd=SCRIPT.parents[1], env=os.environ, **quiet) as process:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180
             while len(stub.asked) < 4 and time.monotonic() < deadline:
                 time.sleep(0.02)
             process.send_signal(signal.SIGKILL)
