@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import torch
 
-from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
-from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.captioning.pretrained import captioner_class_name, find_checkpoint
 
-Captioner = DiffusionCaptioner | AutoregressiveCaptioner
+if TYPE_CHECKING:
+    from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
+    from dac_diffusion.captioner import DiffusionCaptioner
+
+Captioner: TypeAlias = Union["DiffusionCaptioner", "AutoregressiveCaptioner"]
 
 
 def load_captioner(
@@ -25,6 +28,11 @@ def load_captioner(
     those of DiffusionCaptioner.from_pretrained.
     """
     folder = find_checkpoint(name, revision)
-    autoregressive = captioner_class_name(folder) == AutoregressiveCaptioner.__name__
-    cls = AutoregressiveCaptioner if autoregressive else DiffusionCaptioner
-    return cls.from_pretrained(folder, torch_dtype, device)
+    # Each kind brings libraries that take a second to import and that the other does without.
+    if captioner_class_name(folder) == "AutoregressiveCaptioner":
+        from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
+
+        return AutoregressiveCaptioner.from_pretrained(folder, torch_dtype, device)
+    from dac_diffusion.captioner import DiffusionCaptioner
+
+    return DiffusionCaptioner.from_pretrained(folder, torch_dtype, device)

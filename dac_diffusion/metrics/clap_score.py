@@ -16,14 +16,20 @@ from typing import TYPE_CHECKING, Any
 from dac_diffusion.audio.loading import audio_duration, load_audio
 from dac_diffusion.audio.windows import window_bounds
 from dac_diffusion.errors import AudioError, CheckpointError
-from dac_diffusion.metrics.external import missing_files, require_available
+from dac_diffusion.metrics.external import require_available
 from dac_diffusion.metrics.inputs import check_pairs
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# One of each row. Published folders have the first names; transformers 5 writes processor_config.
+FILES = (
+    ("config.json",),
+    ("tokenizer.json",),
+    ("preprocessor_config.json", "processor_config.json"),
+    ("model.safetensors", "pytorch_model.bin"),
+)
 FILES_IN_ERRORS = 3
 BATCH_SIZE = 64
 SHORTEST_TAIL_SECONDS = 1.0  # a shorter rest says little and would weigh as much as a full window
@@ -49,11 +55,11 @@ class ClapScore:
 
     def missing(self) -> list[str]:
         """All that is absent, each with the way out; looks at the header of every recording."""
-        way_out = "the folder of laion/clap-htsat-unfused has them"
-        files = ("config.json", "preprocessor_config.json", "tokenizer.json")
-        lacking = missing_files(self.folder, files, way_out)
-        if not any((self.folder / name).is_file() for name in WEIGHTS):
-            lacking.append(f"{' or '.join(WEIGHTS)} in {self.folder} ({way_out})")
+        lacking = [
+            f"{' or '.join(names)} in {self.folder} (the folder of laion/clap-htsat-unfused has it)"
+            for names in FILES
+            if not any((self.folder / name).is_file() for name in names)
+        ]
         if (self.folder / "config.json").is_file() and _model_type(self.folder) != "clap":
             lacking.append(f"a CLAP model, {self.folder} holds another kind; give its folder")
         faults = [fault for path in self.audio if (fault := _audio_fault(path))]
@@ -83,15 +89,26 @@ class ClapScore:
     def _load(self) -> tuple[Any, Any]:
         from transformers import ClapModel, ClapProcessor
 
+        from dac_diffusion.captioning.pretrained import quiet_libraries
+
         try:
-            model = ClapModel.from_pretrained(self.folder, local_files_only=True)
-            processor = ClapProcessor.from_pretrained(self.folder, local_files_only=True)
+            with quiet_libraries():
+                model, loading = ClapModel.from_pretrained(
+                    self.folder, local_files_only=True, output_loading_info=True
+                )
+                processor = ClapProcessor.from_pretrained(self.folder, local_files_only=True)
         except Exception as error:  # the readers raise many kinds, down to bare Exception
-            raise CheckpointError(
-                f"{self.folder}: the CLAP model cannot be read ({type(error).__name__}: {error}); "
-                "download it again"
-            ) from error
+            raise self._damaged(f"{type(error).__name__}: {error}") from error
+        # transformers would leave these random without an error.
+        absent = set(loading["missing_keys"]) & {name for name, _ in model.named_parameters()}
+        if absent:
+            raise self._damaged(f"{len(absent)} weights are missing, such as {min(absent)}")
         return model.eval().to(self.device), processor
+
+    def _damaged(self, reason: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.folder}: the CLAP model cannot be read ({reason}); download it again"
+        )
 
     def _embed_captions(self, captions: Sequence[str], model: Any, processor: Any) -> Tensor:
         import torch

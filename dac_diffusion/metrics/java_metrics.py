@@ -111,14 +111,12 @@ class Spice:
     def missing(self) -> list[str]:
         """All that is absent, each with the way out."""
         lacking = _missing(self.java, self.folder, (SPICE_JAR, TOKENIZER_JAR))
-        folder = _coco_folder(self.folder)
-        if folder.is_dir():
-            lacking += missing_files(folder, SPICE_MODELS, CORENLP)
+        lacking += missing_files(_coco_folder(self.folder), SPICE_MODELS, CORENLP)
         version = java_version(self.java)
         if version and version not in SPICE_JAVA:
             lacking.append(
                 f"Java {SPICE_JAVA[0]} to {SPICE_JAVA[-1]} and not {version} (install one beside "
-                "it, for example Java 11, and name its program java)"
+                "it, for example Java 11, and give the path of its program as java)"
             )
         return lacking
 
@@ -155,6 +153,7 @@ class Spider:
 
     def score(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
         """SPIDEr of each clip; the mean is the published value. Errors as for SPICE."""
+        require_available([self])
         graphs = self.spice.score(candidates, references)
         _, words = cider_d(candidates, references)
         return [(first + second) / 2 for first, second in zip(graphs, words, strict=True)]

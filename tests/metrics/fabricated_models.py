@@ -8,7 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-WORDS = "a the dog dogs bark ##s ##ing rain fall on roof and then stop heavy two is".split()
+WORDS = (
+    *("a", "the", "dog", "dogs", "bark", "##s", "##ing", "rain", "fall", "on", "roof", "and"),
+    *("then", "stop", "heavy", "two", "is"),
+)
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 KINDS_OF_ERRORS = 6
 
@@ -60,7 +63,12 @@ def save_sentence_model(folder: Path) -> None:
     save_bert(folder)
     layers = [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {
+            "idx": 1,
+            "name": "1",
+            "path": "1_Pooling",
+            "type": "sentence_transformers.models.Pooling",
+        },
     ]
     (folder / "modules.json").write_text(json.dumps(layers))
     (folder / "1_Pooling").mkdir()
@@ -113,7 +121,7 @@ def save_clap(folder: Path, fused: bool = False) -> None:
         "initializer_factor": 10.0,
     }
     audio = {
-        "spec_size": 32,
+        "spec_size": 64,
         "num_mel_bins": 16,
         "patch_size": 4,
         "patch_stride": [4, 4],
