@@ -285,3 +285,45 @@ def test_scoring_without_models_does_not_load_torch(
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "0 False"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metrics", "magic"], "--metrics magic: unknown, use some of meteor, spice"),
+        (["--metrics", "clap_score"], "--metrics clap_score: needs --audio FOLDER"),
+        (["--metrics", "fense"], "--metrics fense: needs --error-detector FILE"),
+        (["--metrics", "meteor", "--java", "no-java"], "meteor_1.5_java needs "),
+    ],
+)
+def test_external_metrics_say_what_they_need(
+    csv_predictions: Path,
+    references: Path,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert evaluate(csv_predictions, references, *options) == 1
+    assert message in only_error(capsys)
+
+
+def test_meteor_stands_beside_the_others(
+    csv_predictions: Path, references: Path, tmp_path: Path
+) -> None:
+    from dac_diffusion.data.predictions import pair, read_predictions
+    from dac_diffusion.data.tables import read_captions
+    from dac_diffusion.metrics.java_metrics import Meteor
+
+    meteor = Meteor()
+    if meteor.missing():
+        pytest.skip("METEOR cannot run here: " + "; ".join(meteor.missing()))
+    report = report_of(tmp_path, csv_predictions, references, "--metrics", "meteor")
+    clips = pair(read_predictions(csv_predictions), read_captions(references), False).clips
+    expected, of_clips = meteor.corpus_and_scores(
+        [clip.captions[0] for clip in clips], [clip.references for clip in clips]
+    )
+    text = json.dumps(report)
+    assert meteor.name in text
+    assert repr(expected) in text
+    assert all(repr(value) in text for value in of_clips)
+    assert expected != pytest.approx(sum(of_clips) / len(of_clips), abs=1e-6)

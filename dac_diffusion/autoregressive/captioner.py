@@ -15,6 +15,7 @@ from dac_diffusion.autoregressive.decoding import DecodingMethod, DecodingSettin
 from dac_diffusion.autoregressive.network import (
     AudioProjection,
     EncodedAudio,
+    choose_attention,
     encode_audio,
     sequence_log_likelihood,
 )
@@ -95,6 +96,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         components, settings = load_components(folder, dtype, cls.__name__, COMPONENTS)
         captioner = cls(**components, **settings)
         captioner.to(target)
+        choose_attention(captioner.network, target)
         return captioner
 
     @torch.inference_mode()

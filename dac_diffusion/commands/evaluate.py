@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dac_diffusion.commands.external_options import add_options, external_metrics
 from dac_diffusion.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--minilm", action="store_true", help="similarity by all-MiniLM-L6-v2 (extra contextual)")
     add("--bert", type=Path, metavar="FOLDER", help="BERTScore with the model in this folder")
     add("--bert-layer", type=int, metavar="N", help="whose hidden states it compares (the last)")
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -76,8 +78,9 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         training = [
             c for of_clip in read_captions(arguments.train_captions).values() for c in of_clip
         ]
+    extra = external_metrics(arguments, clips[0])
     minilm, bert = _load_models(arguments)
-    evaluations = [evaluate(of_system, training, minilm, bert) for of_system in clips]
+    evaluations = [evaluate(of_system, training, minilm, bert, extra) for of_system in clips]
     evaluations[0].notes.extend(_left_out(pairings, len(clips[0])))
     report = as_json(evaluations[0])
     report["settings"] |= _describe_models(minilm, bert)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dac_diffusion.data.predictions import Clip
 from dac_diffusion.errors import DataError
@@ -42,12 +42,14 @@ class ExtraMetric:
     """A metric from elsewhere: one score for each clip, whose mean is the corpus score.
 
     score: takes one caption per clip and the clips' references. over_sets: whether the best and
-    the mean of all K captions are scored too, which takes K times as long.
+    the mean of all K captions are scored too, which takes K times as long. corpus: where the
+    corpus score is not that mean, gives it together with the scores of the clips.
     """
 
     name: str
     score: Callable[[Sequence[str], Sequence[Sequence[str]]], Sequence[float]]
     over_sets: bool = False
+    corpus: Callable[[Sequence[str], Sequence[Sequence[str]]], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,10 @@ def quality_scores(
         _add_mean(scores, "bert_score_recall", [value.recall for value in values])
         _add_mean(scores, "bert_score_f1", [value.f1 for value in values])
     for metric in extra:
-        _add_mean(scores, metric.name, _score_extra(metric, references, candidates))
+        if metric.corpus is None:
+            _add_mean(scores, metric.name, _score_extra(metric, references, candidates))
+        else:
+            scores.add(metric.name, *metric.corpus(candidates, references))
     return scores
 
 
