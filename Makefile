@@ -14,7 +14,7 @@ demo: .venv/.demo
 	$(BIN)/python scripts/demo.py
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/.test
 	$(BIN)/ruff check .
