@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dac_diffusion.captioning import drawing
+from dac_diffusion.captioning import drawing, selection
 from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
 from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.errors import ConfigError
@@ -73,7 +73,7 @@ def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "sample_latents", sample)
     (candidates,) = CandidateDrawer(tiny_captioner(), SETTINGS).draw(windows(1))
     assert set(candidates.texts) == {""}
-    assert len(calls) == 1 + drawing.EXTRA_ROUNDS
+    assert len(calls) == 1 + selection.EXTRA_ROUNDS
 
 
 @pytest.mark.parametrize(
