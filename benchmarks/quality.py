@@ -30,8 +30,8 @@ from common import (
 )
 from kept_captions import caption_all
 from systems import (
-    STEPS,
     Setting,
+    add_comparison,
     autoregressive_settings,
     diffusion_settings,
     ranked_settings,
@@ -84,9 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = base_parser(__doc__)
     add_clips(parser)
     add_options(parser)
-    parser.add_argument("--autoregressive", default="builtin-autoregressive")
-    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
-    parser.add_argument("--quick", action="store_true", help="60 scenes, no sweeps")
+    add_comparison(parser)
     args = parser.parse_args()
     if args.quick:
         make_quick(args)

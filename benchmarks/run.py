@@ -30,7 +30,7 @@ from common import (
     write_report,
 )
 from plots import draw_plots
-from systems import STEPS
+from systems import add_comparison
 
 from dac_diffusion.files import atomic_write, make_folder
 
@@ -84,10 +84,8 @@ def parse_arguments() -> argparse.Namespace:
     add_clips(parser)
     quality.add_options(parser)
     timing.add_options(parser)
-    parser.add_argument("--autoregressive", default="builtin-autoregressive")
-    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    add_comparison(parser)
     parser.add_argument("--folder", type=Path, default=FOLDER / "results")
-    parser.add_argument("--quick", action="store_true", help="fewer scenes, settings and rounds")
     args = parser.parse_args()
     if args.quick:
         quality.make_quick(args)

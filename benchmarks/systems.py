@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,13 @@ class Setting:
         else:
             counts = {"num_captions": 1, "num_candidates": self.num_captions}
         return {**counts, **self.call}
+
+
+def add_comparison(parser: argparse.ArgumentParser) -> None:
+    """The options of every script that compares the systems."""
+    parser.add_argument("--autoregressive", default="builtin-autoregressive", help="like --model")
+    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--quick", action="store_true", help="a small part of everything")
 
 
 def diffusion_settings(model: str, num_captions: int, steps: tuple[int, ...]) -> list[Setting]:

@@ -39,7 +39,7 @@ from common import (
 from kept_captions import fingerprint
 from speed import write_clips
 from stopwatch import Stopwatch, captioning_parts, count_parameters, network_calls, spread
-from systems import STEPS, Setting, autoregressive_settings, diffusion_settings
+from systems import Setting, add_comparison, autoregressive_settings, diffusion_settings
 from tqdm import tqdm
 
 from dac_diffusion.files import atomic_write
@@ -131,9 +131,7 @@ def read_kept(path: Path, head: Row) -> list[Row] | None:
 def parse_arguments() -> argparse.Namespace:
     parser = base_parser(__doc__)
     add_options(parser)
-    parser.add_argument("--autoregressive", default="builtin-autoregressive")
-    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
-    parser.add_argument("--quick", action="store_true", help="fewer groups, settings and rounds")
+    add_comparison(parser)
     args = parser.parse_args()
     if args.quick:
         make_quick(args)

@@ -12,8 +12,7 @@ from diffusers import DiffusionPipeline
 from dac_diffusion.captioning.defaults import given_or
 from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
 from dac_diffusion.captioning.inputs import AudioInput
-from dac_diffusion.captioning.precision import choose_dtype
-from dac_diffusion.captioning.pretrained import find_checkpoint, load_components
+from dac_diffusion.captioning.pipelines import load_pipeline
 from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
 from dac_diffusion.captioning.results import Caption, CaptionStep, ClipCaptions, Segment
 
@@ -82,13 +81,7 @@ class DiffusionCaptioner(DiffusionPipeline):
         Only safetensors and JSON are read. Raises CheckpointError, in one line that names the
         file, for a checkpoint that is missing, incomplete, damaged or of another kind.
         """
-        target = torch.device(device or "cpu")
-        dtype = choose_dtype(torch_dtype, target)
-        folder = find_checkpoint(name, revision)
-        components, settings = load_components(folder, dtype, cls.__name__, COMPONENTS)
-        captioner = cls(**components, **settings)
-        captioner.to(target)
-        return captioner
+        return load_pipeline(cls, COMPONENTS, name, torch_dtype, device, revision)
 
     @torch.inference_mode()
     def __call__(

@@ -21,8 +21,7 @@ from dac_diffusion.autoregressive.network import (
 )
 from dac_diffusion.captioning.defaults import given_or
 from dac_diffusion.captioning.inputs import AudioInput
-from dac_diffusion.captioning.precision import choose_dtype
-from dac_diffusion.captioning.pretrained import find_checkpoint, load_components
+from dac_diffusion.captioning.pipelines import load_pipeline
 from dac_diffusion.captioning.ranking import Candidates, embed_texts, score_candidates, texts_of
 from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
 from dac_diffusion.captioning.results import ClipCaptions
@@ -90,13 +89,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         revision: str | None = None,
     ) -> AutoregressiveCaptioner:
         """Load "builtin-autoregressive", a folder or a Hub id; see DiffusionCaptioner."""
-        target = torch.device(device or "cpu")
-        dtype = choose_dtype(torch_dtype, target)
-        folder = find_checkpoint(name, revision)
-        components, settings = load_components(folder, dtype, cls.__name__, COMPONENTS)
-        captioner = cls(**components, **settings)
-        captioner.to(target)
-        choose_attention(captioner.network, target)
+        captioner = load_pipeline(cls, COMPONENTS, name, torch_dtype, device, revision)
+        choose_attention(captioner.network, captioner.device)
         return captioner
 
     @torch.inference_mode()

@@ -67,17 +67,9 @@ class AutoregressiveTask:
         self.model: nn.Module = model  # what the loop trains
         self.trainer, self.config, self.parts = model, config, parts
         self.max_length = max_length
-        self.training, self.validation = (
-            SceneCaptions(
-                pool,
-                features,
-                parts.tokenizer,
-                config.clips_per_batch,
-                config.captions_per_clip,
-                max_length,
-                seed,
-            )
-            for pool, features in (training, validation)
+        shape = (config.clips_per_batch, config.captions_per_clip, max_length)
+        self.training, self.validation = SceneCaptions.of_both(
+            training, validation, parts.tokenizer, shape, seed
         )
 
     def batch(self, step: int, rank: int, world_size: int) -> CaptionBatch:

@@ -95,17 +95,9 @@ class CaptionerTask:
         self.model: nn.Module = model  # what the loop trains
         self.trainer, self.config, self.parts = model, config, parts
         length = model.denoiser.config.max_length
-        self.training, self.validation = (
-            SceneCaptions(
-                pool,
-                features,
-                parts.tokenizer,
-                config.clips_per_batch,
-                config.captions_per_clip,
-                length,
-                seed,
-            )
-            for pool, features in (training, validation)
+        shape = (config.clips_per_batch, config.captions_per_clip, length)
+        self.training, self.validation = SceneCaptions.of_both(
+            training, validation, parts.tokenizer, shape, seed
         )
         self._seen: list[tuple[Tensor, Tensor]] = []  # (log-NSR, loss) since the last fit
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=RECENT_STEPS)

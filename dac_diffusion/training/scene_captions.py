@@ -46,6 +46,23 @@ class SceneCaptions:
     max_length: int
     seed: int
 
+    @classmethod
+    def of_both(
+        cls,
+        training: tuple[ScenePool, SceneFeatures],
+        validation: tuple[ScenePool, SceneFeatures],
+        tokenizer: PreTrainedTokenizerFast,
+        batch_shape: tuple[int, int, int],
+        seed: int,
+    ) -> tuple[SceneCaptions, SceneCaptions]:
+        """Training and validation scenes; batch_shape: clips, captions of each, tokens of each."""
+        clips, captions, length = batch_shape
+        first, second = (
+            cls(pool, features, tokenizer, clips, captions, length, seed)
+            for pool, features in (training, validation)
+        )
+        return first, second
+
     def batch(self, step: int, rank: int) -> CaptionBatch:
         """Random scenes of the pool, each with new captions; a pure function of its arguments."""
         rng = np.random.default_rng([self.seed, 2, step, rank])

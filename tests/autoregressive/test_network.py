@@ -99,4 +99,4 @@ def test_the_likelihood_is_the_mean_over_tokens_and_end() -> None:
             )
             total += float(output.logits[0, -1].log_softmax(dim=-1)[token].detach())
             before.append(token)
-        assert float(found[row]) == pytest.approx(total / length, abs=1e-4)
+        assert float(found[row].detach()) == pytest.approx(total / length, abs=1e-4)

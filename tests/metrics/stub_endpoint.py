@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from dac_diffusion.metrics.chat_endpoint import ChatEndpoint
+from dac_diffusion.metrics.llm_judge import JudgedCaption
+
 KEY = "sk-very-secret-0123456789"
 
 
@@ -115,3 +118,13 @@ def serving(respond: Callable[[Asked, int], Reply]) -> Iterator[StubEndpoint]:
         stub.server.shutdown()
         stub.server.server_close()
         thread.join()
+
+
+CAPTIONS = [
+    JudgedCaption(f"clip_{n}.wav", f"sound number {n}", ["a sound", f"it is number {n}"])
+    for n in range(12)
+]
+
+
+def endpoint(url: str, model: str = "a-model") -> ChatEndpoint:
+    return ChatEndpoint(url, model, KEY, attempts=3, first_wait_seconds=0.01)

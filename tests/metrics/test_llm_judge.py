@@ -11,7 +11,6 @@ import pytest
 
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.metrics import llm_judge
-from dac_diffusion.metrics.chat_endpoint import ChatEndpoint
 from dac_diffusion.metrics.judge_cache import Verdict, VerdictCache
 from dac_diffusion.metrics.llm_judge import (
     CostEstimate,
@@ -22,12 +21,16 @@ from dac_diffusion.metrics.llm_judge import (
     parse_verdict,
     report,
 )
-from tests.metrics.stub_endpoint import KEY, Asked, Reply, completion, grades, serving
-
-CAPTIONS = [
-    JudgedCaption(f"clip_{n}.wav", f"sound number {n}", ["a sound", f"it is number {n}"])
-    for n in range(12)
-]
+from tests.metrics.stub_endpoint import (
+    CAPTIONS,
+    KEY,
+    Asked,
+    Reply,
+    completion,
+    endpoint,
+    grades,
+    serving,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +42,6 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def cache(tmp_path: Path) -> Iterator[VerdictCache]:
     with VerdictCache(tmp_path / "cache.jsonl") as cache:
         yield cache
-
-
-def endpoint(url: str, model: str = "a-model") -> ChatEndpoint:
-    return ChatEndpoint(url, model, KEY, attempts=3, first_wait_seconds=0.01)
 
 
 def test_every_caption_is_judged_in_order(cache: VerdictCache) -> None:

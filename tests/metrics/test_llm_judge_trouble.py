@@ -12,12 +12,16 @@ import pytest
 from dac_diffusion.metrics.chat_endpoint import ChatEndpoint, EndpointError
 from dac_diffusion.metrics.judge_cache import Verdict, VerdictCache
 from dac_diffusion.metrics.llm_judge import JudgedCaption, estimate_cost, judge, report
-from tests.metrics.stub_endpoint import KEY, Asked, Reply, completion, grades, serving
-
-CAPTIONS = [
-    JudgedCaption(f"clip_{n}.wav", f"sound number {n}", ["a sound", f"it is number {n}"])
-    for n in range(12)
-]
+from tests.metrics.stub_endpoint import (
+    CAPTIONS,
+    KEY,
+    Asked,
+    Reply,
+    completion,
+    endpoint,
+    grades,
+    serving,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +33,6 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def cache(tmp_path: Path) -> Iterator[VerdictCache]:
     with VerdictCache(tmp_path / "cache.jsonl") as cache:
         yield cache
-
-
-def endpoint(url: str, model: str = "a-model") -> ChatEndpoint:
-    return ChatEndpoint(url, model, KEY, attempts=3, first_wait_seconds=0.01)
 
 
 def test_junk_is_asked_for_again_and_then_given_up(cache: VerdictCache) -> None:
