@@ -32,7 +32,9 @@ class DecodingSettings:
     num_candidates: captions per clip. num_beams: of beam search, at least num_candidates are used.
     temperature, top_p: of nucleus sampling (Holtzman et al. 2020). length_penalty: beam scores are
     divided by length to this power. diversity_penalty: of diverse beam search, with one group of
-    beams for every caption (Vijayakumar et al. 2018). seed: of nucleus sampling.
+    beams for every caption (Vijayakumar et al. 2018). seed: of nucleus sampling. min_length: tokens
+    before a caption may end; as many as it may have at most gives captions of one length, for
+    timing networks with random weights.
     """
 
     method: DecodingMethod = "nucleus"
@@ -43,13 +45,14 @@ class DecodingSettings:
     length_penalty: float = 1.0
     diversity_penalty: float = 0.5
     seed: int = 0
+    min_length: int = 1
 
     def check(self) -> None:
         """Raise ConfigError, naming the setting, for a value that makes no sense."""
         if self.method not in get_args(DecodingMethod):
             known = ", ".join(get_args(DecodingMethod))
             raise ConfigError(f"decoding={self.method!r}: must be one of {known}")
-        for name in ("num_candidates", "num_beams"):
+        for name in ("num_candidates", "num_beams", "min_length"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.method == "greedy" and self.num_candidates > 1:
@@ -87,6 +90,7 @@ def decode(
             diversity_penalty=settings.diversity_penalty,
             length_penalty=settings.length_penalty,
             max_length=max_length,
+            min_length=settings.min_length,
         )
     count = settings.num_candidates
     processors = LogitsProcessorList()
@@ -105,7 +109,7 @@ def decode(
             length_penalty=settings.length_penalty,
             do_sample=False,
             suppress_tokens=[PAD_ID, UNK_ID, BOS_ID],
-            begin_suppress_tokens=[EOS_ID],  # no empty captions
+            min_new_tokens=settings.min_length,  # no empty captions
             pad_token_id=PAD_ID,
             bos_token_id=BOS_ID,
             eos_token_id=EOS_ID,

@@ -23,6 +23,7 @@ def diverse_beam_search(
     diversity_penalty: float,
     length_penalty: float,
     max_length: int,
+    min_length: int = 1,
 ) -> Tensor:
     """The best caption of each of G groups of beams, as token ids (B, G, max_length).
 
@@ -51,7 +52,7 @@ def diverse_beam_search(
             use_cache=True,
         ).logits[:, -1]  # (B G M, V)
         steps = logits.float().log_softmax(dim=-1).view(clips, groups, beams, -1)
-        steps = _allowed(steps, ended, first=position == 0)
+        steps = _allowed(steps, ended, may_end=position >= min_length)
         origin, token, scores = _choose(
             steps, scores, lengths, ended, diversity_penalty, length_penalty
         )
@@ -66,10 +67,10 @@ def diverse_beam_search(
     return ids[:, :, 0]  # (B, G, L), the first beam is the best
 
 
-def _allowed(steps: Tensor, ended: Tensor, first: bool) -> Tensor:
-    """Words and, but for the first place, the end; an ended caption goes on by free padding."""
+def _allowed(steps: Tensor, ended: Tensor, may_end: bool) -> Tensor:
+    """Words and, where it may come, the end; an ended caption goes on by free padding."""
     steps = steps.clone()
-    steps[..., [PAD_ID, UNK_ID, BOS_ID, *([EOS_ID] if first else [])]] = NEVER
+    steps[..., [PAD_ID, UNK_ID, BOS_ID, *([] if may_end else [EOS_ID])]] = NEVER
     pad_only = torch.full_like(steps[0, 0, 0], NEVER)
     pad_only[PAD_ID] = 0.0
     return torch.where(ended[..., None], pad_only, steps)

@@ -111,6 +111,15 @@ def test_groups_without_penalty_are_alike_and_with_it_differ(
         assert len(set(apart[clip, :, 0].tolist())) == 4  # four words, four groups
 
 
+@pytest.mark.parametrize("method", ["greedy", "beam", "nucleus", "diverse_beam"])
+def test_a_least_length_is_kept(network: Any, audio: EncodedAudio, method: str) -> None:
+    count = 1 if method == "greedy" else 2
+    free = decoded(network, audio, method=method, num_candidates=count)
+    assert bool((free[..., 0] != EOS_ID).all())
+    fixed = decoded(network, audio, method=method, num_candidates=count, min_length=LENGTH)
+    assert bool((fixed > EOS_ID).all())  # words only, as many as there is room for
+
+
 def test_a_clip_is_decoded_alike_alone_and_in_a_batch(network: Any, audio: EncodedAudio) -> None:
     for method in ("greedy", "beam", "nucleus", "diverse_beam"):
         count = 1 if method == "greedy" else 3
@@ -161,6 +170,7 @@ def test_temperature_sharpens() -> None:
         ({"method": "magic"}, "decoding='magic': must be one of greedy, beam, nucleus, diverse_b"),
         ({"num_candidates": 0}, "num_candidates=0: must be at least 1"),
         ({"num_beams": 0}, "num_beams=0: must be at least 1"),
+        ({"min_length": 0}, "min_length=0: must be at least 1"),
         ({"method": "greedy", "num_candidates": 2}, "greedy decoding has one caption only"),
         ({"temperature": 0.0}, "temperature=0.0: must be greater than 0"),
         ({"top_p": 0.0}, "top_p=0.0: must be greater than 0 and at most 1"),
