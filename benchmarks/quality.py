@@ -223,10 +223,10 @@ def all_differences(every: Sequence[Setting], evaluations: dict[str, Evaluation]
     rows = []
     for first, second in pairs:
         for metric in ("cider_d", "best_of_k_cider_d", "distinct_2_within_clip"):
-            values = [clip_scores(evaluations[s.key], metric) for s in (first, second)]
-            if None in values:
+            ours, theirs = (clip_scores(evaluations[s.key], metric) for s in (first, second))
+            if ours is None or theirs is None:
                 continue
-            interval = bootstrap_mean_difference(values[0], values[1])  # type: ignore[arg-type]
+            interval = bootstrap_mean_difference(ours, theirs)
             names = {
                 "first": f"{first.system}, {first.name}",
                 "second": f"{second.system}, {second.name}, K={second.num_captions}",

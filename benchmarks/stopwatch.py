@@ -103,12 +103,13 @@ def count_calls(module: torch.nn.Module, call: Callable[[], Any]) -> int:
 def network_calls(captioner: Any, call: Callable[[], Any]) -> int:
     """Forward passes of the network that writes, during a call that captions one clip."""
     from dac_diffusion.captioner import DiffusionCaptioner
+    from dac_diffusion.diffusion.likelihood import TIMES
 
     diffusion = isinstance(captioner, DiffusionCaptioner)
     module = captioner.denoiser if diffusion else captioner.network.model.decoder
     calls = count_calls(module, call)
     # The diffusion captioner's ranking may ask the denoiser as well; that is not writing.
-    ranking = 3 if diffusion and captioner.config.likelihood_weight else 0
+    ranking = len(TIMES) if diffusion and captioner.config.likelihood_weight else 0
     return calls - ranking
 
 

@@ -120,16 +120,17 @@ def test_a_least_length_is_kept(network: Any, audio: EncodedAudio, method: str) 
     assert bool((fixed > EOS_ID).all())  # words only, as many as there is room for
 
 
-def test_a_clip_is_decoded_alike_alone_and_in_a_batch(network: Any, audio: EncodedAudio) -> None:
-    for method in ("greedy", "beam", "nucleus", "diverse_beam"):
-        count = 1 if method == "greedy" else 3
-        together = decoded(network, audio, method=method, num_candidates=count)
+@pytest.mark.parametrize("method", ["greedy", "beam", "nucleus", "diverse_beam"])
+def test_a_clip_is_decoded_alike_alone_and_in_a_batch(
+    network: Any, audio: EncodedAudio, method: Any
+) -> None:
+    settings = DecodingSettings(method=method, num_candidates=1 if method == "greedy" else 3)
+    with torch.no_grad():
+        together = decode(network, audio, settings, generators(), LENGTH)
         for clip in range(3):
             one = EncodedAudio(audio.hidden[clip : clip + 1], audio.mask[clip : clip + 1])
-            settings = DecodingSettings(method=method, num_candidates=count)  # type: ignore[arg-type]
-            with torch.no_grad():
-                alone = decode(network, one, settings, generators()[:1], LENGTH)
-            assert torch.equal(alone[0], together[clip]), method
+            alone = decode(network, one, settings, generators()[:1], LENGTH)
+            assert torch.equal(alone[0], together[clip])
 
 
 def test_nucleus_sampling_follows_the_seed_and_leaves_global_state(

@@ -54,7 +54,7 @@ def test_arrays_pairs_and_tensors_give_the_same_waveform() -> None:
 @pytest.mark.parametrize("audio", [np.zeros(100, np.float32), 3, {"array": 1}, None])
 def test_what_is_no_recording_is_named(audio: object) -> None:
     with pytest.raises(AudioError, match="array 0: "):
-        find_sources(audio, None, RATE)  # type: ignore[arg-type]
+        find_sources(audio, None, RATE)
 
 
 def test_an_unusable_entry_of_a_list_fails_when_it_is_decoded(tmp_path: Path) -> None:

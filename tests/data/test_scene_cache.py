@@ -85,7 +85,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def fail_at_the_second(*arguments: object) -> object:
         if arguments[-1] == 2:
             raise DataError("clips.csv: gone")
-        return render(*arguments)  # type: ignore[arg-type]
+        return render(*arguments)
 
     monkeypatch.setattr(scene_cache, "_render_job", fail_at_the_second)
     with pytest.raises(DataError, match="gone"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +30,6 @@ from tests.metrics.stub_endpoint import (
     grades,
     serving,
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[VerdictCache]:
-    with VerdictCache(tmp_path / "cache.jsonl") as cache:
-        yield cache
 
 
 def test_every_caption_is_judged_in_order(cache: VerdictCache) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,17 +20,6 @@ from tests.metrics.stub_endpoint import (
     grades,
     serving,
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[VerdictCache]:
-    with VerdictCache(tmp_path / "cache.jsonl") as cache:
-        yield cache
 
 
 def test_junk_is_asked_for_again_and_then_given_up(cache: VerdictCache) -> None:

@@ -27,7 +27,7 @@ def lexical_diversity(monkeypatch: pytest.MonkeyPatch) -> Reference:
         pytest.skip("needs the package lexical-diversity")
     folder = Path(spec.origin).parent
     resources = types.ModuleType("pkg_resources")
-    resources.resource_filename = lambda _, name: str(folder / name)  # type: ignore[attr-defined]
+    resources.resource_filename = lambda _, name: str(folder / name)
     monkeypatch.setitem(sys.modules, "pkg_resources", resources)
     return importlib.import_module("lexical_diversity.lex_div").mtld
 

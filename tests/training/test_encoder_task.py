@@ -170,7 +170,7 @@ def test_a_tagger_that_knows_is_rated_perfect(
     collate = task._collate
 
     def remember(*arguments: object) -> EncoderBatch:
-        batch = collate(*arguments)  # type: ignore[arg-type]
+        batch = collate(*arguments)
         seen.append(batch.activity.amax(dim=1))
         return batch
 
@@ -179,7 +179,7 @@ def test_a_tagger_that_knows_is_rated_perfect(
             return seen[-1]
 
     monkeypatch.setattr(task, "_collate", remember)
-    task.trainer.tag_clip = Knowing()  # type: ignore[assignment]
+    task.trainer.tag_clip = Knowing()
     report = task.evaluate(0, task.model, None)
     assert report["top_tag_is_present"] == 1
 

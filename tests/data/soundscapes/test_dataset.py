@@ -33,7 +33,7 @@ def config(
 ) -> SoundscapeConfig:
     shares = tuple(float(relation == name) if relation else 0.2 for name in RELATIONS)
     folder = None if clips is None else str(clips)
-    return SoundscapeConfig(clips=folder, relation_shares=shares, **settings)  # type: ignore[arg-type]
+    return SoundscapeConfig(clips=folder, relation_shares=shares, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_the_real_recordings_of_the_two_splits_are_disjoint() -> None:
 )
 def test_settings_without_sense_are_errors_of_one_line(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))) as caught:
-        SoundscapeConfig(**settings)  # type: ignore[arg-type]
+        SoundscapeConfig(**settings)
     assert "\n" not in str(caught.value)
 
 

@@ -22,4 +22,4 @@ def test_a_scene_survives_json() -> None:
 
 def test_a_scene_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        SCENE.seconds = 5.0  # type: ignore[misc]
+        SCENE.seconds = 5.0
