@@ -57,6 +57,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         length_penalty: float = 1.0,
         diversity_penalty: float = 0.5,
         ranking: Ranking = "audio_text",
+        likelihood_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -78,6 +79,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             length_penalty=length_penalty,
             diversity_penalty=diversity_penalty,
             ranking=ranking,
+            likelihood_weight=likelihood_weight,
         )
 
     @classmethod
@@ -107,6 +109,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         length_penalty: float | None = None,
         diversity_penalty: float | None = None,
         ranking: Ranking | None = None,
+        min_length: int = 1,
+        max_length: int | None = None,
         seed: int = 0,
         batch_size: int = 32,
         progress: bool | None = None,
@@ -117,7 +121,10 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         decoding: greedy (one caption, whatever num_captions is), beam, nucleus or diverse_beam;
         its settings are those of DecodingSettings. num_candidates: decoded per window to choose
         from; by default as many as captions, for nucleus sampling the checkpoint's own number.
-        ranking: by audio-text similarity, or by mean log-likelihood per token.
+        ranking: by audio-text similarity plus the checkpoint's likelihood_weight times the mean
+        log-likelihood per token (weight 0: similarity alone), or by that likelihood alone.
+        min_length, max_length: tokens of a caption, the end token included, at most the
+        checkpoint's own max_length.
 
         Raises AudioError where a single recording cannot be captioned, ConfigError for settings
         that make no sense.
@@ -133,8 +140,10 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             length_penalty=given_or(length_penalty, config.length_penalty),
             diversity_penalty=given_or(diversity_penalty, config.diversity_penalty),
             seed=seed,
+            min_length=min_length,
+            max_length=given_or(max_length, config.max_length),
         )
-        settings.check()
+        settings.check(longest=config.max_length)
         order: Ranking = given_or(ranking, config.ranking)
         if order not in get_args(Ranking):
             raise ConfigError(f"ranking={order!r}: must be one of {', '.join(get_args(Ranking))}")
@@ -178,18 +187,18 @@ class SequenceDrawer:
         return [drawn[i] for i in range(len(windows))]
 
     def score(self, candidates: Candidates, pooled: Tensor) -> list[float]:
-        """Audio-text cosine with the pooled vector (P,), or the log-likelihood."""
+        """Audio-text cosine with the pooled vector (P,) and likelihood, or likelihood alone."""
         if self.ranking == "likelihood":
             likelihoods: list[float] = candidates.log_likelihoods.tolist()
             return likelihoods
-        return score_candidates(self.captioner.scorer, candidates, pooled, 0.0)
+        weight = self.captioner.config.likelihood_weight
+        return score_candidates(self.captioner.scorer, candidates, pooled, weight)
 
     def generate(self, audio: AudioFeatures, generators: list[torch.Generator]) -> Tensor:
         """Token ids (B, K, L) of captions of B encoded windows, not ranked."""
         captioner = self.captioner
         encoded = encode_audio(captioner.projection, captioner.network, audio)
-        length = captioner.config.max_length
-        return decode(captioner.network, encoded, self.settings, generators, length)
+        return decode(captioner.network, encoded, self.settings, generators)
 
     def _draw_batch(self, windows: list[Window]) -> list[Candidates]:
         captioner = self.captioner
@@ -210,12 +219,11 @@ class SequenceDrawer:
         self, audio: EncodedAudio, pooled: Tensor, generators: list[torch.Generator]
     ) -> list[Candidates]:
         captioner = self.captioner
-        length = captioner.config.max_length
-        ids = decode(captioner.network, audio, self.settings, generators, length)  # (B, K, L)
+        ids = decode(captioner.network, audio, self.settings, generators)  # (B, K, L)
         texts = texts_of(captioner.tokenizer, ids)
         vectors = embed_texts(captioner.scorer, captioner.tokenizer, texts)  # (B, K, E)
         likelihoods = torch.zeros(ids.shape[:2])
-        if self.ranking == "likelihood":
+        if self.ranking == "likelihood" or captioner.config.likelihood_weight != 0:
             repeated = audio.repeat(ids.shape[1])
             flat = sequence_log_likelihood(captioner.network, repeated, ids.flatten(0, 1))
             likelihoods = flat.view(ids.shape[:2]).cpu()

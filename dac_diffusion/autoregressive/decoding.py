@@ -33,8 +33,8 @@ class DecodingSettings:
     temperature, top_p: of nucleus sampling (Holtzman et al. 2020). length_penalty: beam scores are
     divided by length to this power. diversity_penalty: of diverse beam search, with one group of
     beams for every caption (Vijayakumar et al. 2018). seed: of nucleus sampling. min_length: tokens
-    before a caption may end; as many as it may have at most gives captions of one length, for
-    timing networks with random weights.
+    before a caption may end; max_length: tokens after which it is cut. One number for both gives
+    captions of one length, for timing networks with random weights.
     """
 
     method: DecodingMethod = "nucleus"
@@ -46,15 +46,24 @@ class DecodingSettings:
     diversity_penalty: float = 0.5
     seed: int = 0
     min_length: int = 1
+    max_length: int = 24
 
-    def check(self) -> None:
-        """Raise ConfigError, naming the setting, for a value that makes no sense."""
+    def check(self, longest: int) -> None:
+        """Raise ConfigError, naming the setting, for a value that makes no sense.
+
+        longest: tokens that the network has places for.
+        """
         if self.method not in get_args(DecodingMethod):
             known = ", ".join(get_args(DecodingMethod))
             raise ConfigError(f"decoding={self.method!r}: must be one of {known}")
         for name in ("num_candidates", "num_beams", "min_length"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
+        if not self.min_length <= self.max_length <= longest:
+            raise ConfigError(
+                f"max_length={self.max_length}: must be at least min_length={self.min_length} "
+                f"and at most {longest}"
+            )
         if self.method == "greedy" and self.num_candidates > 1:
             raise ConfigError(
                 f"num_candidates={self.num_candidates}: greedy decoding has one caption only; "
@@ -75,7 +84,6 @@ def decode(
     audio: EncodedAudio,
     settings: DecodingSettings,
     generators: Sequence[torch.Generator],
-    max_length: int,
 ) -> Tensor:
     """Captions of B clips as token ids (B, K, max_length), each ended by [EOS], then [PAD].
 
@@ -89,7 +97,7 @@ def decode(
             beams_per_group=max(1, settings.num_beams // settings.num_candidates),
             diversity_penalty=settings.diversity_penalty,
             length_penalty=settings.length_penalty,
-            max_length=max_length,
+            max_length=settings.max_length,
             min_length=settings.min_length,
         )
     count = settings.num_candidates
@@ -103,7 +111,7 @@ def decode(
         encoder_outputs=BaseModelOutput(last_hidden_state=audio.hidden),
         attention_mask=audio.mask,
         generation_config=GenerationConfig(
-            max_new_tokens=max_length,
+            max_new_tokens=settings.max_length,
             num_beams=beams,
             num_return_sequences=count if by_beams else 1,
             length_penalty=settings.length_penalty,
@@ -117,7 +125,7 @@ def decode(
         ),
         logits_processor=processors,
     )[:, 1:]  # (B K, up to max_length), without the start token
-    padded = ids.new_full((len(ids), max_length), PAD_ID)
+    padded = ids.new_full((len(ids), settings.max_length), PAD_ID)
     padded[:, : ids.shape[1]] = ids
     return padded.unflatten(0, (-1, count))  # (B, K, L)
 

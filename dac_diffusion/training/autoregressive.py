@@ -87,8 +87,8 @@ class AutoregressiveTask:
     def sample(self, audio: AudioFeatures) -> Tensor:
         """The greedy caption of every clip as token ids (B, L)."""
         encoded = encode_audio(self.trainer.projection, self.trainer.network, audio)
-        settings = DecodingSettings(method="greedy")
-        return decode(self.trainer.network, encoded, settings, [], self.max_length)[:, 0]
+        settings = DecodingSettings(method="greedy", max_length=self.max_length)
+        return decode(self.trainer.network, encoded, settings, [])[:, 0]
 
     def captioner(self) -> AutoregressiveCaptioner:
         """The captioner made of the current weights."""

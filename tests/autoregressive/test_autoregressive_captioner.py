@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import dac_diffusion.autoregressive.captioner as captioner_module
 from dac_diffusion import AutoregressiveCaptioner, DiffusionCaptioner, load_captioner
+from dac_diffusion.autoregressive.decoding import decode
 from dac_diffusion.cli import main
 from dac_diffusion.errors import CheckpointError, ConfigError
-from dac_diffusion.text.tokenizer import normalise_caption
+from dac_diffusion.text.tokenizer import EOS_ID, normalise_caption
 from tests.helpers import noise, tiny_autoregressive, tiny_captioner, write_recordings
 
 METHODS = ("greedy", "beam", "nucleus", "diverse_beam")
@@ -54,6 +57,38 @@ def test_ranking_by_likelihood_orders_by_likelihood(captioner: AutoregressiveCap
     assert len(set(scores)) > 1
 
 
+def test_the_weighted_likelihood_adds_to_the_similarity() -> None:
+    captioner = tiny_autoregressive()
+    call = {"sampling_rate": 32000, "num_captions": 4, "num_candidates": 4}
+    scores = {}
+    for ranking in ("audio_text", "likelihood"):
+        clip = captioner(noise(1.0), ranking=ranking, **call)
+        scores[ranking] = {caption.text: caption.score for caption in clip.captions}
+    captioner.register_to_config(likelihood_weight=0.3)
+    clip = captioner(noise(1.0), **call)
+    assert len(clip.captions) == 4
+    for caption in clip.captions:
+        similarity, likelihood = (of[caption.text] for of in scores.values())
+        assert caption.score == pytest.approx(similarity + 0.3 * likelihood, abs=1e-5)
+
+
+def test_captions_of_one_length(
+    captioner: AutoregressiveCaptioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def decode_and_keep(*arguments: Any) -> torch.Tensor:
+        seen.append(decode(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(captioner_module, "decode", decode_and_keep)
+    for method in METHODS:
+        captioner(noise(1.0), 32000, num_captions=1, decoding=method, min_length=7, max_length=7)
+    for ids in seen:
+        assert ids.shape[-1] == 7
+        assert bool((ids > EOS_ID).all())  # words only
+
+
 def test_saved_and_loaded_it_captions_alike(
     captioner: AutoregressiveCaptioner, checkpoint: Path
 ) -> None:
@@ -94,6 +129,7 @@ def test_missing_weights_are_an_error(checkpoint: Path) -> None:
         ({"decoding": "greedy", "num_candidates": 2}, "greedy decoding has one caption only"),
         ({"decoding": "magic"}, "decoding='magic'"),
         ({"ranking": "magic"}, "ranking='magic': must be one of audio_text, likelihood"),
+        ({"max_length": 1000}, "max_length=1000: must be at least min_length=1 and at most"),
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
     ],
 )

@@ -50,7 +50,8 @@ def generators(seed: int = 0) -> list[torch.Generator]:
 
 def decoded(network: Any, audio: EncodedAudio, seed: int = 0, **settings: Any) -> Tensor:
     with torch.no_grad():
-        return decode(network, audio, DecodingSettings(**settings), generators(seed), LENGTH)
+        chosen = DecodingSettings(max_length=LENGTH, **settings)
+        return decode(network, audio, chosen, generators(seed))
 
 
 def all_captions() -> Tensor:
@@ -124,12 +125,13 @@ def test_a_least_length_is_kept(network: Any, audio: EncodedAudio, method: str) 
 def test_a_clip_is_decoded_alike_alone_and_in_a_batch(
     network: Any, audio: EncodedAudio, method: Any
 ) -> None:
-    settings = DecodingSettings(method=method, num_candidates=1 if method == "greedy" else 3)
+    count = 1 if method == "greedy" else 3
+    settings = DecodingSettings(method=method, num_candidates=count, max_length=LENGTH)
     with torch.no_grad():
-        together = decode(network, audio, settings, generators(), LENGTH)
+        together = decode(network, audio, settings, generators())
         for clip in range(3):
             one = EncodedAudio(audio.hidden[clip : clip + 1], audio.mask[clip : clip + 1])
-            alone = decode(network, one, settings, generators()[:1], LENGTH)
+            alone = decode(network, one, settings, generators()[:1])
             assert torch.equal(alone[0], together[clip])
 
 
@@ -172,6 +174,8 @@ def test_temperature_sharpens() -> None:
         ({"num_candidates": 0}, "num_candidates=0: must be at least 1"),
         ({"num_beams": 0}, "num_beams=0: must be at least 1"),
         ({"min_length": 0}, "min_length=0: must be at least 1"),
+        ({"max_length": 25}, "max_length=25: must be at least min_length=1 and at most 24"),
+        ({"min_length": 9, "max_length": 8}, "max_length=8: must be at least min_length=9"),
         ({"method": "greedy", "num_candidates": 2}, "greedy decoding has one caption only"),
         ({"temperature": 0.0}, "temperature=0.0: must be greater than 0"),
         ({"top_p": 0.0}, "top_p=0.0: must be greater than 0 and at most 1"),
@@ -182,5 +186,5 @@ def test_temperature_sharpens() -> None:
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        DecodingSettings(**settings).check()
+        DecodingSettings(**settings).check(longest=24)
     assert message in str(caught.value)
