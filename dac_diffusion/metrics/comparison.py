@@ -1,7 +1,8 @@
-"""Which of two systems' scores differ for sure: paired bootstrap intervals over the same clips."""
+"""Which of two systems' scores differ for sure: paired intervals over the same clips."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -18,20 +19,29 @@ from dac_diffusion.metrics.bootstrap import (
     bootstrap_statistic,
 )
 from dac_diffusion.metrics.caption_sets import mutual_bleu_4, mutual_bleu_counts
+from dac_diffusion.metrics.diversity import distinct_n_of_words
 from dac_diffusion.metrics.evaluation import BLEU_NAMES, MUTUAL_BLEU, Evaluation, Scores
+from dac_diffusion.metrics.half_samples import SAMPLES, Statistic, Words, half_sample_difference
+from dac_diffusion.metrics.mtld import mtld
+from dac_diffusion.text.words import tokenize
 
 # The counts of n-grams, summed over clips (K, 10), to a corpus score.
 ScoreOfSum = Callable[[np.ndarray], float]
 
 
 def compare(
-    first: Evaluation, second: Evaluation, resamples: int = RESAMPLES, seed: int = SEED
+    first: Evaluation,
+    second: Evaluation,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    half_samples: int = SAMPLES,
 ) -> dict[str, Interval]:
     """Intervals of first minus second, for every metric that is defined on all clips of both.
 
     BLEU and mBLEU are computed anew on each resample; of the other metrics the means are compared.
-    Corpus diversity is left out: a clip that is drawn twice would lower it. Raises DataError where
-    the two are not of the same clips or there is only one.
+    MTLD, Distinct-1 and Distinct-2 of the first captions have intervals from half samples
+    (half_samples.py); with fewer than four clips they are left out. Raises DataError where the two
+    are not of the same clips or there is only one.
     """
     places = {clip.reference_name: index for index, clip in enumerate(second.clips)}
     if places.keys() != {clip.reference_name for clip in first.clips}:
@@ -54,7 +64,22 @@ def compare(
             found[name] = _compare_counts(counts, score, resamples, seed)
         else:
             found[name] = bootstrap_mean_difference(ours, theirs, resamples, seed)
+    if len(order) >= 4:
+        one, other = ([tokenize(c.captions[0]) for c in of_system] for of_system in clips)
+        for name, statistic in CORPUS_DIVERSITY.items():
+            found[name] = half_sample_difference(statistic, one, other, half_samples, seed)
     return found
+
+
+def _joined_mtld(captions: Sequence[Words]) -> float:
+    return mtld(list(itertools.chain.from_iterable(captions)))
+
+
+CORPUS_DIVERSITY: dict[str, Statistic] = {
+    "mtld": _joined_mtld,
+    "distinct_1": partial(distinct_n_of_words, n=1),
+    "distinct_2": partial(distinct_n_of_words, n=2),
+}
 
 
 def _values_of_both(

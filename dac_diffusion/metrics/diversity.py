@@ -75,7 +75,12 @@ def distinct_n(captions: Sequence[str], n: int) -> float:
     N-grams never cross from one caption into the next. 0 where no caption has n words. Falls as
     the number of captions grows, so compare equal numbers only (Li et al. 2016, section 5.3).
     """
-    pooled = [ngram for caption in captions for ngram in ngrams(tokenize(caption), n)]
+    return distinct_n_of_words([tokenize(caption) for caption in captions], n)
+
+
+def distinct_n_of_words(captions: Sequence[list[str]], n: int) -> float:
+    """`distinct_n` of captions that are cut into words already."""
+    pooled = [ngram for words in captions for ngram in ngrams(words, n)]
     return len(set(pooled)) / len(pooled) if pooled else 0.0
 
 

@@ -33,6 +33,9 @@ LABELS = {
     "mbleu_4": "mBLEU-4 (low: diverse)",
     "duplicate_share": "share of duplicates",
     "minilm_within_clip": "MiniLM similarity of pairs",
+    "mtld": "MTLD, joined",
+    "distinct_1": "Distinct-1",
+    "distinct_2": "Distinct-2",
 }
 _HUMAN = (
     "each clip's first reference, for quality against the clip's other references, "
@@ -113,6 +116,8 @@ def comparison_table(intervals: Mapping[str, Interval]) -> str:
             f"{LABELS.get(name, name):<34}{interval.estimate:>+12.4f}   "
             f"{interval.low:+.4f} to {interval.high:+.4f}{star}"
         )
+    if "mtld" in intervals:
+        lines.append(f"MTLD and Distinct: {intervals['mtld'].resamples} half samples instead")
     return "\n".join(lines)
 
 

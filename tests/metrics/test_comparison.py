@@ -24,7 +24,13 @@ POOR = [[f"something and {sound}", "noise"] for sound in SOUNDS]
 
 
 def corpus(evaluation: Evaluation, name: str) -> float:
-    values = {**evaluation.quality.corpus, **(evaluation.sets.corpus if evaluation.sets else {})}
+    values = {
+        **evaluation.quality.corpus,
+        **(evaluation.sets.corpus if evaluation.sets else {}),
+        "mtld": evaluation.diversity.mtld.in_order,
+        "distinct_1": evaluation.diversity.distinct[0],
+        "distinct_2": evaluation.diversity.distinct[1],
+    }
     value = values[name]
     assert value is not None
     return value
@@ -32,9 +38,10 @@ def corpus(evaluation: Evaluation, name: str) -> float:
 
 def test_estimates_are_the_differences_of_the_corpus_scores() -> None:
     good, poor = evaluate(clips_of(GOOD)), evaluate(clips_of(POOR))
-    found = compare(good, poor, resamples=200)
+    found = compare(good, poor, resamples=200, half_samples=200)
     assert good.sets is not None
-    assert set(found) == set(good.quality.corpus) | set(good.sets.corpus)
+    diversity = {"mtld", "distinct_1", "distinct_2"}
+    assert set(found) == set(good.quality.corpus) | set(good.sets.corpus) | diversity
     for name, interval in found.items():
         expected = corpus(good, name) - corpus(poor, name)
         assert interval.estimate == pytest.approx(expected), name
