@@ -1,4 +1,4 @@
-"""Captions of the benchmark clips by each setting, kept on disk so that a run can go on."""
+"""Captions of the benchmark clips by each setting, kept on disk: raw output, and to go on from."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from common import Row, in_chunks, validation_scenes
 from event_naming import read_val_clips
+from stopwatch import without_likelihood
 from systems import Setting
 from tqdm import tqdm
 
@@ -43,6 +44,13 @@ def caption_all(setting: Setting, args: argparse.Namespace) -> dict[str, list[Ro
     return {name: [row for row in kept if row["set"] == name] for name in names}
 
 
+def scene_references(args: argparse.Namespace) -> list[list[str]]:
+    """The reference captions of the scenes, in order."""
+    clips = None if str(args.clips) == "none" else args.clips
+    chunks = in_chunks(validation_scenes(clips, args.scene_seed), args.limit)
+    return [list(example.captions) for examples in chunks for example in examples]
+
+
 def read_captions(path: Path, head: Row) -> list[Row] | None:
     """The captions in a file that was made by the same setting and weights, else None."""
     if not path.is_file():
@@ -60,18 +68,16 @@ def make_captions(setting: Setting, args: argparse.Namespace) -> list[Row]:
     if args.threads:
         torch.set_num_threads(args.threads)
     captioner = load_captioner(setting.model, args.dtype)
+    if not setting.ranked:
+        captioner = without_likelihood(captioner)
     clips = None if str(args.clips) == "none" else args.clips
     recordings = [] if clips is None else read_val_clips(clips)
     rows: list[Row] = []
     bar = tqdm(total=args.limit + len(recordings), desc=setting.key, unit="clip")
     for examples in in_chunks(validation_scenes(clips, args.scene_seed), args.limit):
         sounds = [(e.waveform, e.sampling_rate) for e in examples]
-        for example, texts in zip(examples, caption(captioner, setting, sounds, args), strict=True):
-            name = f"scene {len(rows)}"
-            references = list(example.captions)
-            rows.append(
-                {"set": "scenes", "name": name, "captions": texts, "references": references}
-            )
+        for texts in caption(captioner, setting, sounds, args):
+            rows.append({"set": "scenes", "name": f"scene {len(rows)}", "captions": texts})
         bar.update(len(examples))
     files = [args.clips / clip["file"] for clip in recordings]
     for clip, texts in zip(recordings, caption(captioner, setting, files, args), strict=True):

@@ -1,11 +1,11 @@
 """The whole comparison: quality, diversity and speed of all systems; tables, JSON and plots.
 
-    python benchmarks/run.py --threads 2            # hours on two cores; can be interrupted
-    python benchmarks/run.py --quick --threads 2    # within ten minutes on two cores
+    python benchmarks/run.py --minilm --threads 2   # hours on two cores; can be interrupted
+    python benchmarks/run.py --quick --threads 2 --folder runs/quick    # within ten minutes
 
-Writes to --folder: quality.json, timing.json, summary.json (a list of rows, one per system and
-setting), summary.md and two plots. Captions and timings that are already there, made by the same
-weights and settings, are not made again.
+Writes to --folder: quality.json, timing.json, summary.json (a list of rows, one per system, setting
+and kind of clips), summary.md and two plots; captions and timings go to captions/ and timing/ in
+it, and those that are already there, made by the same weights and settings, are not made again.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ SUMMARY = (
     "system", "setting", "parameters", "network_calls", "batch_size", "captions_per_clip", "dtype",
     "device", "aps", "tps", "cider_d", "best_of_5_cider_d", "distinct_2_within_clip", "mbleu_4",
     "mtld", "distinct_1", "data", "wps", "aps_ratio", "aps_ratio_low", "aps_ratio_high",
-    "named_first", "named_any", "repeated_bigram",
+    "named_first", "named_any", "repeated_bigram", "minilm_similarity", "expected_cider_d",
+    "duplicate_share", "distinct_1_at_1000_words", "peak_memory",
 )  # fmt: skip
-COLUMNS = {
+SCENES = {
     "system": "system",
     "setting": "setting",
     "captions_per_clip": "K",
@@ -55,17 +56,52 @@ COLUMNS = {
     "best_of_5_cider_d": "best of 5|.3f",
     "distinct_2_within_clip": "distinct-2 in clip|.3f",
     "mbleu_4": "mBLEU-4|.3f",
-    "named_first": "names the recording|.1%",
+    "repeated_bigram": "repeated bigram|.1%",
+}
+RECORDINGS = {
+    "system": "system",
+    "setting": "setting",
+    "captions_per_clip": "K",
+    "named_first": "first names it|.1%",
+    "named_any": "any names it|.1%",
+    "mtld": "MTLD|.1f",
+    "distinct_1": "Distinct-1|.3f",
+    "distinct_2_within_clip": "distinct-2 in clip|.3f",
+    "mbleu_4": "mBLEU-4|.3f",
+}
+HUMAN = {
+    "system": "captions by",
+    "setting": "data set",
+    "data": "clips",
+    "mtld": "MTLD|.1f",
+    "distinct_1": "Distinct-1|.3f",
+    "distinct_1_at_1000_words": "Distinct-1 of 1,000 words|.3f",
+    "cider_d": "CIDEr-D|.3f",
+    "distinct_2_within_clip": "distinct-2 in clip|.3f",
+    "mbleu_4": "mBLEU-4|.3f",
+}
+SPEED = {
+    "system": "system",
+    "setting": "setting",
+    "captions_per_clip": "K",
+    "dtype": "dtype",
+    "batch_size": "batch",
+    "network_calls": "calls",
+    "aps": "APS|.2f",
+    "tps": "TPS|.0f",
+    "aps_ratio": "APS ratio|.2f",
+    "aps_ratio_low": "10 %|.2f",
+    "aps_ratio_high": "90 %|.2f",
 }
 
 
 def main() -> None:
     args = parse_arguments()
     folder = make_folder(args.folder)
-    quality_rows, differences = quality.measure(args)
+    quality_rows, differences, raw_quality = quality.measure(args)
     write_report(
         folder / "quality.json",
-        report("quality", args, quality_rows, {"differences": differences}),
+        report("quality", args, quality_rows, raw_quality | {"differences": differences}),
     )
     timing_rows, reading = timing.time_all(args)
     raw = {f"{row['system']} {row['setting']} {row['group']}": [row.pop("raw")]
@@ -76,7 +112,7 @@ def main() -> None:
     )
     rows = summarise(quality_rows, timing_rows)
     write_summary(folder, rows, differences, args)
-    draw_plots(_shown(rows, args), folder)
+    draw_plots(shown_on_scenes(rows, args), folder)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -86,7 +122,10 @@ def parse_arguments() -> argparse.Namespace:
     timing.add_options(parser)
     add_comparison(parser)
     parser.add_argument("--folder", type=Path, default=FOLDER / "results")
+    parser.set_defaults(captions=None, kept=None)
     args = parser.parse_args()
+    args.captions = args.captions or args.folder / "captions"
+    args.kept = args.kept or args.folder / "timing"
     if args.quick:
         quality.make_quick(args)
         timing.make_quick(args)
@@ -96,21 +135,27 @@ def parse_arguments() -> argparse.Namespace:
 def summarise(quality_rows: Sequence[Row], timing_rows: Sequence[Row]) -> list[Row]:
     """One row per timed setting with the quality of its captions, and per setting not timed.
 
-    Quality does not depend on batch size and hardly on dtype: it is repeated in every such row.
+    Quality is that of the scenes; it does not depend on batch size and hardly on dtype, and is
+    repeated in every such row. The recordings, and people's captions, have rows of their own.
     """
 
     def key(row: Row) -> tuple[Any, ...]:
         return row["system"], row["setting"], row["captions_per_clip"]
 
-    scored = {key(row): row for row in quality_rows}
+    scored = {key(row): row for row in quality_rows if is_scenes(row)}
     timed = {key(row) for row in timing_rows}
     together = [{**scored.get(key(row), {}), **row} for row in timing_rows]
-    together += [row for row in quality_rows if key(row) not in timed]
+    together += [row for row in quality_rows if not (is_scenes(row) and key(row) in timed)]
     renamed = {"aps_ratio": "ratio", "aps_ratio_low": "ratio_low", "aps_ratio_high": "ratio_high"}
     return [{name: row.get(renamed.get(name, name)) for name in SUMMARY} for row in together]
 
 
-def _shown(rows: Sequence[Row], args: argparse.Namespace) -> list[Row]:
+def is_scenes(row: Row) -> bool:
+    """Whether a row is of the scenes, on which there are references of this project."""
+    return str(row["data"]).endswith("validation scenes")
+
+
+def shown_on_scenes(rows: Sequence[Row], args: argparse.Namespace) -> list[Row]:
     """The rows of the main table: one clip at a time in the faster dtype, and the rest untimed."""
     dtypes = [row["dtype"] for row in rows if row["dtype"] is not None]
     fastest = "bfloat16" if "bfloat16" in dtypes else dtypes[0]
@@ -118,7 +163,8 @@ def _shown(rows: Sequence[Row], args: argparse.Namespace) -> list[Row]:
     return [
         row
         for row in rows
-        if row["aps"] is None or (row["dtype"] == fastest and row["batch_size"] == smallest)
+        if is_scenes(row)
+        and (row["aps"] is None or (row["dtype"] == fastest and row["batch_size"] == smallest))
     ]
 
 
@@ -128,22 +174,23 @@ def write_summary(
     """Write summary.json and summary.md."""
     with atomic_write(folder / "summary.json") as file:
         file.write("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-    shown = _shown(rows, args)
-    timed = [row for row in shown if row["aps"] is not None]
-    heading = f"{timed[0]['dtype']}, batch {timed[0]['batch_size']}, audio encoder included"
-    speed = [row for row in rows if row["aps"] is not None]
-    batches = {**{k: COLUMNS[k] for k in ("system", "setting", "captions_per_clip")},
-               "dtype": "dtype", "batch_size": "batch", "aps": "APS|.2f", "tps": "TPS|.0f",
-               "aps_ratio": "APS ratio|.2f", "aps_ratio_low": "10 %|.2f",
-               "aps_ratio_high": "90 %|.2f"}  # fmt: skip
-    text = (
-        f"{machine_line()}\n\n## All systems ({heading})\n\n{markdown_table(shown, COLUMNS)}\n\n"
-        f"## Speed by batch size and dtype\n\n{markdown_table(speed, batches)}\n\n"
-        f"## Differences, 95 % paired bootstrap over scenes\n\n"
-        f"{markdown_table(differences, quality.DIFFERENCES)}\n"
+    scenes = shown_on_scenes(rows, args)
+    timed = next(row for row in scenes if row["aps"] is not None)
+    how = f"{timed['dtype']}, batch {timed['batch_size']}, audio encoder included"
+    human = [row for row in rows if row["system"] in ("references", "people")]
+    tables = {
+        f"{args.limit} validation scenes (speed: {how})": (scenes, SCENES),
+        "Recordings": ([row for row in rows if "recordings" in str(row["data"])], RECORDINGS),
+        "Human reference": (human, HUMAN),
+        "Speed by batch size and dtype": ([r for r in rows if r["aps"] is not None], SPEED),
+        "Differences, 95 % paired intervals over clips": (differences, quality.DIFFERENCES),
+    }
+    text = f"{machine_line()}\n\n" + "\n\n".join(
+        f"## {title}\n\n{markdown_table(shown, columns)}"
+        for title, (shown, columns) in tables.items()
     )
     with atomic_write(folder / "summary.md") as file:
-        file.write(text)
+        file.write(text + "\n")
     print(text)
 
 

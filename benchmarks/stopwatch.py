@@ -17,9 +17,10 @@ Parts = dict[str, list[tuple[Any, str]]]
 
 
 class Stopwatch:
-    """Accumulates the wall-clock seconds of wrapped functions by the part they belong to.
+    """Accumulates the seconds of wrapped functions by the part they belong to.
 
-    On CUDA the device is waited for before and after, so that a part has its own work only.
+    On the CPU by the clock; on CUDA between two events of the stream, after everything before is
+    done, and waited for, so that a part has its own work only.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -38,12 +39,24 @@ class Stopwatch:
 
     def time(self, part: str, call: Callable[[], Any]) -> Any:
         """Call and add its seconds to a part."""
-        self._wait()
+        measured = self._on_cuda if self.device.type == "cuda" else self._on_cpu
+        result, seconds = measured(call)
+        self.seconds[part] += seconds
+        return result
+
+    def _on_cpu(self, call: Callable[[], Any]) -> tuple[Any, float]:
         start = time.perf_counter()
         result = call()
-        self._wait()
-        self.seconds[part] += time.perf_counter() - start
-        return result
+        return result, time.perf_counter() - start
+
+    def _on_cuda(self, call: Callable[[], Any]) -> tuple[Any, float]:
+        torch.cuda.synchronize(self.device)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        result = call()
+        end.record()
+        end.synchronize()
+        return result, start.elapsed_time(end) / 1000  # it counts in milliseconds
 
     def _wrap(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -51,10 +64,6 @@ class Stopwatch:
             return self.time(part, lambda: function(*arguments, **named))
 
         return timed
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def captioning_parts(captioner: Any) -> Parts:
@@ -84,8 +93,8 @@ def captioning_parts(captioner: Any) -> Parts:
     }
 
 
-def count_calls(module: torch.nn.Module, call: Callable[[], Any]) -> int:
-    """How often a network runs forward during a call."""
+def count_calls(module: torch.nn.Module, call: Callable[[], Any]) -> tuple[Any, int]:
+    """What a call gives, and how often a network ran forward meanwhile."""
     calls = 0
 
     def count(*_: Any) -> None:
@@ -94,23 +103,37 @@ def count_calls(module: torch.nn.Module, call: Callable[[], Any]) -> int:
 
     handle = module.register_forward_hook(count)
     try:
-        call()
+        result = call()
+        return result, calls
     finally:
         handle.remove()
-    return calls
 
 
-def network_calls(captioner: Any, call: Callable[[], Any]) -> int:
-    """Forward passes of the network that writes, during a call that captions one clip."""
+def writing_network(captioner: Any) -> torch.nn.Module:
+    """The network whose forward passes count as network calls: denoiser or decoder."""
     from dac_diffusion.captioner import DiffusionCaptioner
-    from dac_diffusion.diffusion.likelihood import TIMES
 
     diffusion = isinstance(captioner, DiffusionCaptioner)
-    module = captioner.denoiser if diffusion else captioner.network.model.decoder
-    calls = count_calls(module, call)
-    # The diffusion captioner's ranking may ask the denoiser as well; that is not writing.
-    ranking = len(TIMES) if diffusion and captioner.config.likelihood_weight else 0
-    return calls - ranking
+    network: torch.nn.Module = captioner.denoiser if diffusion else captioner.network.model.decoder
+    return network
+
+
+def without_likelihood(captioner: Any) -> Any:
+    """The captioner, ranking by similarity alone: what is not ranked need not be computed."""
+    captioner.register_to_config(likelihood_weight=0.0)
+    return captioner
+
+
+def peak_memory(device: torch.device, call: Callable[[], Any]) -> tuple[Any, float | None]:
+    """What a call gives, and the most bytes that tensors took on CUDA meanwhile.
+
+    None on the CPU, where only a process of its own can tell (`speed.py`).
+    """
+    if device.type != "cuda":
+        return call(), None
+    torch.cuda.reset_peak_memory_stats(device)
+    result = call()
+    return result, float(torch.cuda.max_memory_allocated(device))
 
 
 def count_parameters(captioner: Any) -> int:

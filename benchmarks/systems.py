@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 STEPS = (1, 2, 4, 8, 16)
@@ -46,6 +47,21 @@ class Setting:
         else:
             counts = {"num_captions": 1, "num_candidates": self.num_captions}
         return {**counts, **self.call}
+
+
+def fixed_length(settings: Sequence[Setting], tokens: int | None) -> list[Setting]:
+    """The settings so that every caption has this many tokens; None leaves them as they are.
+
+    The autoregressive captioner is made to write them. The diffusion captioner's network always
+    computes all its positions, whatever the captions' length, so that nothing changes for it.
+    """
+    if tokens is None:
+        return list(settings)
+    lengths = {"min_length": tokens, "max_length": tokens}
+    return [
+        replace(s, call={**s.call, **lengths}) if s.system == "autoregressive" else s
+        for s in settings
+    ]
 
 
 def add_comparison(parser: argparse.ArgumentParser) -> None:

@@ -2,13 +2,15 @@
 
     python benchmarks/timing.py --threads 2 --output benchmarks/results/timing.json
     python benchmarks/timing.py --quick
+    python benchmarks/timing.py --fixed-length 14 ...      # for models with random weights
 
 A clip is 10 s of sound in memory (reading a file is timed by itself). APS, audios per second,
 counts the audio encoder, making the captions and turning them into text; ranking, which not every
 setting uses, is a part of its own, and `call` is all of it. TPS counts the word pieces of the
-captions as they come out, WPS their words. All settings of a group are timed in turn, round after
-round, so that ratios are between neighbours in time; shown are medians, and the 10th and the 90th
-percentile in the JSON file.
+captions as they come out, WPS their words. Network calls are those of the denoiser or decoder for
+the whole batch, which goes on until its longest caption ends. All settings of a group are timed in
+turn, round after round, so that ratios are between neighbours in time; shown are medians, and the
+10th and the 90th percentile in the JSON file.
 """
 
 from __future__ import annotations
@@ -18,9 +20,6 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +37,13 @@ from common import (
 )
 from kept_captions import fingerprint
 from speed import write_clips
-from stopwatch import Stopwatch, captioning_parts, count_parameters, network_calls, spread
-from systems import Setting, add_comparison, autoregressive_settings, diffusion_settings
-from tqdm import tqdm
+from stopwatch import without_likelihood
+from systems import add_comparison
+from timed_group import SAMPLING_RATE, Group, time_group
 
 from dac_diffusion.files import atomic_write
 
 BATCH_SIZES = (1, 8, 32, 128)
-# What APS counts; "features" lies within "encoding".
-COUNTED = ("encoding", "generation", "text")
 COLUMNS = {
     "system": "system",
     "setting": "setting",
@@ -64,20 +61,6 @@ COLUMNS = {
     "ranking": "ranking s/clip|.4f",
     "call": "call s/clip|.4f",
 }
-
-
-@dataclass(frozen=True)
-class Group:
-    """Settings timed against one another: dtype, K captions of each of `batch_size` clips."""
-
-    dtype: str
-    num_captions: int
-    batch_size: int
-
-    @property
-    def key(self) -> str:
-        """The group as part of a file name."""
-        return f"{self.dtype}_K{self.num_captions}_B{self.batch_size}"
 
 
 def main() -> None:
@@ -104,6 +87,7 @@ def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
                 "weights": fingerprints,
                 "steps": args.steps,
                 "rounds": args.rounds,
+                "fixed_length": args.fixed_length,
                 "machine": machine_line(),
                 "device": args.device,
             }
@@ -147,6 +131,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu")
     add("--rounds", type=int, default=15, help="at most, for each group")
     add("--minutes", type=float, default=3.0, help="at most, for each group")
+    add("--fixed-length", type=int, help="tokens of every caption; for random weights only")
     add("--kept", type=Path, default=FOLDER / "results/timing", help="of an interrupted run")
 
 
@@ -174,9 +159,6 @@ def make_waveforms(count: int, args: argparse.Namespace) -> tuple[list[np.ndarra
     return waveforms, float(np.median(seconds))
 
 
-SAMPLING_RATE = 32000
-
-
 def load_both(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
     """The captioners by the name that settings give them."""
     import torch
@@ -186,105 +168,7 @@ def load_both(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
     if args.threads:
         torch.set_num_threads(args.threads)
     names = (args.model, args.autoregressive)
-    return {name: load_captioner(name, dtype, args.device) for name in names}
-
-
-def time_group(
-    group: Group,
-    captioners: dict[str, Any],
-    waveforms: Sequence[np.ndarray],
-    args: argparse.Namespace,
-) -> list[Row]:
-    """The rows of a group; the ratio is to its first autoregressive setting."""
-    settings = autoregressive_settings(args.autoregressive, group.num_captions)
-    settings += diffusion_settings(args.model, group.num_captions, tuple(args.steps))
-    clips = [(waveform, SAMPLING_RATE) for waveform in waveforms[: group.batch_size]]
-    calls: dict[str, int] = {}
-    for setting in settings:  # the warm-up
-        captioner = captioners[setting.model]
-        calls[setting.key] = network_calls(
-            captioner, partial(call, captioner, setting, clips[:1], args)
-        )
-    measured: dict[str, list[dict[str, float]]] = {setting.key: [] for setting in settings}
-    started = time.monotonic()
-    for _ in tqdm(range(args.rounds), desc=f"timing {group.key}", unit="round", leave=False):
-        for setting in settings:
-            captioner = captioners[setting.model]
-            measured[setting.key].append(time_call(captioner, setting, clips, args))
-        if time.monotonic() - started > 60 * args.minutes:
-            break
-    reference = [_counted(seconds) for seconds in measured[settings[0].key]]
-    rows = []
-    for setting in settings:
-        row = measured_row(group.batch_size, measured[setting.key], reference)
-        captioner = captioners[setting.model]
-        rows.append(
-            {
-                "system": setting.system,
-                "setting": setting.name,
-                "group": group.key,
-                "parameters": count_parameters(captioner),
-                "network_calls": calls[setting.key],
-                "batch_size": group.batch_size,
-                "captions_per_clip": group.num_captions,
-                "dtype": str(captioner.dtype).removeprefix("torch."),
-                "device": str(captioner.device),
-                **row,
-            }
-        )
-    return rows
-
-
-def call(captioner: Any, setting: Setting, clips: list[Any], args: argparse.Namespace) -> Any:
-    """Caption the clips as a user would."""
-    return captioner(
-        clips, batch_size=len(clips), seed=args.seed, progress=False, **setting.arguments()
-    )
-
-
-def time_call(
-    captioner: Any, setting: Setting, clips: list[Any], args: argparse.Namespace
-) -> dict[str, float]:
-    """Seconds of one call and of its parts, and what it wrote: tokens and words."""
-    from dac_diffusion.text.words import tokenize
-
-    watch = Stopwatch(captioner.device)
-    with watch.watching(captioning_parts(captioner)):
-        results = watch.time("call", lambda: call(captioner, setting, clips, args))
-    texts = [text for result in results for text in result.candidates[: setting.num_captions]]
-    ids = captioner.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    written = {
-        "tokens": float(sum(map(len, ids))),
-        "words": float(sum(len(tokenize(text)) for text in texts)),
-    }
-    return {**watch.seconds, **written}
-
-
-def _counted(seconds: dict[str, float]) -> float:
-    return sum(seconds[part] for part in COUNTED)
-
-
-def measured_row(
-    size: int, measured: Sequence[dict[str, float]], reference: Sequence[float]
-) -> Row:
-    """Rates and seconds per clip of calls with `size` clips; reference: seconds beside each."""
-    seconds = [_counted(one) for one in measured]
-    low, median, high = spread([size / each for each in seconds])
-    ratios = spread([first / each for first, each in zip(reference, seconds, strict=True)])
-    parts = ("features", "encoding", "generation", "text", "ranking", "call")
-    return {
-        "aps": median,
-        "aps_low": low,
-        "aps_high": high,
-        "tps": spread([one["tokens"] / _counted(one) for one in measured])[1],
-        "wps": spread([one["words"] / _counted(one) for one in measured])[1],
-        "ratio": ratios[1],
-        "ratio_low": ratios[0],
-        "ratio_high": ratios[2],
-        **{part: spread([one.get(part, 0.0) / size for one in measured])[1] for part in parts},
-        "rounds": len(measured),
-        "raw": {"measured": list(measured)},
-    }
+    return {name: without_likelihood(load_captioner(name, dtype, args.device)) for name in names}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import numpy as np
@@ -35,40 +35,49 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = SEED,
     half_samples: int = SAMPLES,
+    metrics: Collection[str] | None = None,
 ) -> dict[str, Interval]:
     """Intervals of first minus second, for every metric that is defined on all clips of both.
 
     BLEU and mBLEU are computed anew on each resample; of the other metrics the means are compared.
     MTLD, Distinct-1 and Distinct-2 of the first captions have intervals from half samples
-    (half_samples.py); with fewer than four clips they are left out. Raises DataError where the two
-    are not of the same clips or there is only one.
+    (half_samples.py); with fewer than four clips they are left out. metrics: names of the ones
+    wanted, by default all. Raises DataError where the two are not of the same clips or there is
+    only one.
     """
     places = {clip.reference_name: index for index, clip in enumerate(second.clips)}
     if places.keys() != {clip.reference_name for clip in first.clips}:
         raise DataError("two evaluations can be compared only on the same clips")
     order = [places[clip.reference_name] for clip in first.clips]
     clips = (first.clips, [second.clips[place] for place in order])
-    bleu = tuple(_bleu_counts(of_system) for of_system in clips)
-    scores_of_sum: dict[str, tuple[tuple[np.ndarray, ...], ScoreOfSum]] = {
-        name: (bleu, partial(_bleu_n, n=n)) for n, name in enumerate(BLEU_NAMES, start=1)
-    }
+    sums = _scores_of_sum(clips)
     values = _values_of_both(first.quality, second.quality, order)
     if first.sets is not None and second.sets is not None:
         values |= _values_of_both(first.sets, second.sets, order)
-        mutual = tuple(mutual_bleu_counts([c.captions for c in of_system]) for of_system in clips)
-        scores_of_sum[MUTUAL_BLEU] = (mutual, _mutual_bleu_4)
-    found: dict[str, Interval] = {}
+    # Only what is wanted is computed, because some of it takes seconds.
+    jobs: dict[str, Callable[[], Interval]] = {}
     for name, (ours, theirs) in values.items():
-        if name in scores_of_sum:
-            counts, score = scores_of_sum[name]
-            found[name] = _compare_counts(counts, score, resamples, seed)
+        if name in sums:
+            jobs[name] = partial(_compare_counts, *sums[name], resamples, seed)
         else:
-            found[name] = bootstrap_mean_difference(ours, theirs, resamples, seed)
+            jobs[name] = partial(bootstrap_mean_difference, ours, theirs, resamples, seed)
     if len(order) >= 4:
         one, other = ([tokenize(c.captions[0]) for c in of_system] for of_system in clips)
         for name, statistic in CORPUS_DIVERSITY.items():
-            found[name] = half_sample_difference(statistic, one, other, half_samples, seed)
-    return found
+            jobs[name] = partial(half_sample_difference, statistic, one, other, half_samples, seed)
+    return {name: job() for name, job in jobs.items() if metrics is None or name in metrics}
+
+
+def _scores_of_sum(
+    clips: tuple[Sequence[Clip], Sequence[Clip]],
+) -> dict[str, tuple[tuple[np.ndarray, ...], ScoreOfSum]]:
+    """The counts of both systems and the score of their sum, for the metrics made like this."""
+    bleu = tuple(_bleu_counts(of_system) for of_system in clips)
+    mutual = tuple(mutual_bleu_counts([c.captions for c in of_system]) for of_system in clips)
+    found: dict[str, tuple[tuple[np.ndarray, ...], ScoreOfSum]] = {
+        name: (bleu, partial(_bleu_n, n=n)) for n, name in enumerate(BLEU_NAMES, start=1)
+    }
+    return found | {MUTUAL_BLEU: (mutual, _mutual_bleu_4)}
 
 
 def _joined_mtld(captions: Sequence[Words]) -> float:

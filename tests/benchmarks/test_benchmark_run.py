@@ -2,15 +2,12 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
-from tests.helpers import noise, tiny_autoregressive, tiny_captioner
+from tests.helpers import tiny_autoregressive, tiny_captioner
 
 SUMMARY_KEYS = {
     "system", "setting", "parameters", "network_calls", "batch_size", "captions_per_clip", "dtype",
@@ -33,10 +30,17 @@ def run(models: tuple[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) 
     options = ["--model", models[0], "--autoregressive", models[1], "--clips", "none"]
     options += ["--limit", "3", "--steps", "4", "8", "--dtypes", "float32", "--dtype", "float32"]
     options += ["--batch-sizes", "1", "2", "--rounds", "2", "--threads", "1"]
-    options += ["--folder", str(folder), "--captions", str(folder / "captions")]
-    options += ["--kept", str(folder / "timing")]
+    options += ["--folder", str(folder), "--human-captions", str(folder / "human")]
     monkeypatch.setattr(sys, "argv", ["run.py", *options])
     script.main()
+
+
+def write_human_captions(folder: Path) -> None:
+    (folder / "audiocaps").mkdir(parents=True)
+    lines = ["audiocap_id,youtube_id,start_time,caption"]
+    for clip in range(4):
+        lines += [f"{clip}{n},clip{clip},0,a dog barks {clip} {n} times" for n in range(5)]
+    (folder / "audiocaps/test.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def test_all_of_it_and_going_on(
@@ -46,16 +50,20 @@ def test_all_of_it_and_going_on(
     import kept_captions
     import timing
 
+    write_human_captions(tmp_path / "human")
     run(models, tmp_path, monkeypatch)
     rows = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert all(set(row) >= SUMMARY_KEYS for row in rows)
-    assert {row["system"] for row in rows} == {"diffusion", "autoregressive", "references"}
+    systems = {"diffusion", "autoregressive", "references", "people"}
+    assert {row["system"] for row in rows} == systems
     timed = [row for row in rows if row["aps"] is not None]
     # Two batch sizes; at K = 1 three decodings and two numbers of steps, at K = 5 the same number.
     assert len(timed) == 2 * (5 + 5)
     for row in timed:
         assert row["aps"] > 0
         assert row["dtype"] == "float32"
+        assert row["cider_d"] is not None
+        assert (row["best_of_5_cider_d"] is None) == (row["captions_per_clip"] == 1)
         if row["system"] == "diffusion":
             assert row["network_calls"] == int(row["setting"].split()[0])
     for name in ("quality.json", "timing.json", "summary.md"):
@@ -92,60 +100,13 @@ def test_captions_of_other_weights_are_not_reused(models: tuple[str, str], tmp_p
     assert read_captions(tmp_path / "other.jsonl", head) is None
 
 
-def test_the_stopwatch_tells_the_parts_apart() -> None:
-    from stopwatch import Stopwatch
-
-    class Work:
-        def outer(self) -> int:
-            time.sleep(0.02)
-            return self.inner() + 1
-
-        def inner(self) -> int:
-            time.sleep(0.05)
-            return 1
-
-    work = Work()
-    watch = Stopwatch(torch.device("cpu"))
-    with watch.watching({"outer": [(work, "outer")], "inner": [(Work, "inner")]}):
-        assert work.outer() == 2
-        assert work.outer() == 2
-    before = dict(watch.seconds)
-    assert work.outer() == 2
-    assert dict(watch.seconds) == before
-    assert before["inner"] == pytest.approx(0.1, abs=0.05)
-    assert before["outer"] - before["inner"] == pytest.approx(0.04, abs=0.03)
-
-
-def test_the_parts_of_a_call_add_up_to_it() -> None:
-    from stopwatch import Stopwatch, captioning_parts, count_parameters, network_calls
-
-    for captioner in (tiny_captioner(), tiny_autoregressive()):
-        watch = Stopwatch(captioner.device)
-        clips = [noise(1.0, seed=i) for i in range(3)]
-
-        def call(captioner: Any = captioner, clips: list[np.ndarray] = clips) -> Any:
-            return captioner(clips, sampling_rate=32000, num_captions=2)
-
-        with watch.watching(captioning_parts(captioner)):
-            watch.time("call", call)
-        seconds = watch.seconds
-        parts = sum(seconds[part] for part in ("encoding", "generation", "text", "ranking"))
-        assert 0.5 * seconds["call"] < parts <= seconds["call"]
-        assert 0 < seconds["features"] < seconds["encoding"]
-        scorer = sum(p.numel() for p in captioner.scorer.parameters())
-        everything = sum(
-            p.numel()
-            for component in captioner.components.values()
-            if isinstance(component, torch.nn.Module)
-            for p in component.parameters()
-        )
-        assert count_parameters(captioner) == everything - scorer
-    diffusion = tiny_captioner()
-    assert network_calls(diffusion, lambda: diffusion(noise(1.0), 32000, num_steps=3)) == 3
-
-
 def test_settings_ask_for_what_their_names_say() -> None:
-    from systems import autoregressive_settings, diffusion_settings, ranked_settings
+    from systems import (
+        autoregressive_settings,
+        diffusion_settings,
+        fixed_length,
+        ranked_settings,
+    )
 
     (one,) = diffusion_settings("m", 5, (1,))
     assert (one.name, one.arguments()) == (
@@ -157,6 +118,12 @@ def test_settings_ask_for_what_their_names_say() -> None:
         "beam 5",
         "diverse beam",
     ]
+    both = [*autoregressive_settings("m", 1), one]
+    for setting in fixed_length(both, 14):
+        lengths = {"min_length": 14, "max_length": 14}
+        expected = lengths if setting.system == "autoregressive" else {}
+        assert {k: v for k, v in setting.call.items() if k in lengths} == expected
+    assert fixed_length(both, None) == both
     for setting in ranked_settings("a", "b"):
         assert setting.arguments()["num_captions"] == 5
         assert setting.arguments()["num_candidates"] == 10

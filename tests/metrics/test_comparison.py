@@ -93,6 +93,13 @@ def test_only_what_both_have_on_every_clip_is_compared() -> None:
     assert "distinct_1_within_clip" in found
 
 
+def test_only_the_metrics_asked_for() -> None:
+    good, poor = evaluate(clips_of(GOOD)), evaluate(clips_of(POOR))
+    found = compare(good, poor, resamples=50, half_samples=5)
+    asked = compare(good, poor, resamples=50, half_samples=5, metrics=["mtld", "cider_d", "none"])
+    assert asked == {name: found[name] for name in ("cider_d", "mtld")}
+
+
 def test_other_clips_and_a_single_clip_are_errors() -> None:
     good = clips_of(GOOD)
     with pytest.raises(DataError, match="only on the same clips"):
