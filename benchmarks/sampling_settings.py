@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -37,7 +36,7 @@ from tqdm import tqdm
 
 from dac_diffusion.audio.loading import prepare_waveform
 from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
-from dac_diffusion.captioning.ranking import Candidates
+from dac_diffusion.captioning.ranking import Candidates, score_candidates
 from dac_diffusion.captioning.selection import choose_captions
 from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.metrics.cider import CiderD
@@ -105,7 +104,7 @@ def draw_candidates(
             for scale in args.noise_scales:
                 drawer = CandidateDrawer(captioner, settings(args, scale, args.num_candidates))
                 with torch.inference_mode():
-                    drawn[scale] += [raw_row(drawer, c) for c in drawer.draw(windows)]
+                    drawn[scale] += [raw_row(captioner, c) for c in drawer.draw(windows)]
                 bar.update(len(windows))
     return references, drawn
 
@@ -123,12 +122,12 @@ def settings(args: argparse.Namespace, noise_scale: float, num_candidates: int) 
     )
 
 
-def raw_row(drawer: CandidateDrawer, candidates: Candidates) -> Row:
+def raw_row(captioner: Any, candidates: Candidates) -> Row:
     """Texts of one clip with the two parts of their scores."""
-    only_cosine = CandidateDrawer(drawer.captioner, replace(drawer.settings, likelihood_weight=0.0))
+    cosines = score_candidates(captioner.scorer, candidates, candidates.pooled, 0.0)
     return {
         "texts": candidates.texts,
-        "cosines": only_cosine.score(candidates, candidates.pooled),
+        "cosines": cosines,
         "log_likelihoods": candidates.log_likelihoods.tolist(),
     }
 
@@ -143,6 +142,19 @@ def row(
     seconds: dict[int, float],
 ) -> Row:
     """The captions that these settings would have returned, scored."""
+    return {
+        "noise_scale": noise_scale,
+        "num_candidates": num_candidates,
+        "likelihood_weight": weight,
+        **chosen_scores(clips, num_candidates, weight, scorer, num_captions),
+        "seconds": seconds[num_candidates],
+    }
+
+
+def chosen_scores(
+    clips: Sequence[Row], num_candidates: int, weight: float, scorer: CiderD, num_captions: int
+) -> Row:
+    """Scores of what ranking chooses out of each clip's first candidates."""
     chosen = []
     for clip in clips:
         scores = [
@@ -153,17 +165,18 @@ def row(
             clip["texts"][:num_candidates], scores[:num_candidates], num_captions
         )
         chosen.append([caption.text for caption in captions] or [""])
-    values = [[scorer.score(text, i) for text in clip] for i, clip in enumerate(chosen)]
+    return set_scores(chosen, scorer)
+
+
+def set_scores(captions: Sequence[Sequence[str]], scorer: CiderD) -> Row:
+    """Scores of the captions of every scene, best first."""
+    values = [[scorer.score(text, i) for text in clip] for i, clip in enumerate(captions)]
     return {
-        "noise_scale": noise_scale,
-        "num_candidates": num_candidates,
-        "likelihood_weight": weight,
         "cider_d": sum(clip[0] for clip in values) / len(values),
         "mean_cider_d": sum(sum(clip) / len(clip) for clip in values) / len(values),
         "best_cider_d": sum(max(clip) for clip in values) / len(values),
-        "distinct_2_within_clip": distinct_n_within_clip(chosen, 2),
-        "repeated_bigram": wellformedness([t for c in chosen for t in c]).repeated_bigram,
-        "seconds": seconds[num_candidates],
+        "distinct_2_within_clip": distinct_n_within_clip(captions, 2),
+        "repeated_bigram": wellformedness([t for c in captions for t in c]).repeated_bigram,
     }
 
 
