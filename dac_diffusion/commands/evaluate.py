@@ -16,7 +16,7 @@ from dac_diffusion.errors import ConfigError
 if TYPE_CHECKING:
     from dac_diffusion.data.predictions import Pairing
     from dac_diffusion.metrics.bert_score import BertScorer
-    from dac_diffusion.metrics.evaluation import Evaluation
+    from dac_diffusion.metrics.evaluation import Evaluation, ExtraMetric
     from dac_diffusion.metrics.sentence_similarity import SentenceVectors
 
 
@@ -43,6 +43,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--minilm", action="store_true", help="similarity by all-MiniLM-L6-v2 (extra contextual)")
     add("--bert", type=Path, metavar="FOLDER", help="BERTScore with the model in this folder")
     add("--bert-layer", type=int, metavar="N", help="whose hidden states it compares (the last)")
+    add("--event-names", type=Path, metavar="YAML", help="sounds named, by this table of names")
     add_options(parser)
     parser.set_defaults(run=run)
 
@@ -78,12 +79,13 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         training = [
             c for of_clip in read_captions(arguments.train_captions).values() for c in of_clip
         ]
-    extra = external_metrics(arguments, clips[0])
+    extra = [*_event_metrics(arguments.event_names), *external_metrics(arguments, clips[0])]
     minilm, bert = _load_models(arguments)
     evaluations = [evaluate(of_system, training, minilm, bert, extra) for of_system in clips]
     evaluations[0].notes.extend(_left_out(pairings, len(clips[0])))
     report = as_json(evaluations[0])
     report["settings"] |= _describe_models(minilm, bert)
+    report["settings"]["event_names"] = arguments.event_names and str(arguments.event_names)
     report["references"] = str(arguments.references)
     report["train_captions"] = str(arguments.train_captions) if training is not None else None
     report["predictions"] = _describe_file(pairings[0])
@@ -109,6 +111,16 @@ def _compare(evaluations: Sequence[Evaluation], path: Path) -> dict[str, Any]:
         "seed": SEED,
         "differences": {name: asdict(interval) for name, interval in differences.items()},
     }
+
+
+def _event_metrics(table: Path | None) -> list[ExtraMetric]:
+    """Event naming where a table of names is given."""
+    if table is None:
+        return []
+    from dac_diffusion.metrics.event_agreement import event_metrics
+    from dac_diffusion.metrics.event_naming import load_event_namer
+
+    return event_metrics(load_event_namer(table))
 
 
 def _load_models(

@@ -23,6 +23,8 @@ LABELS = {
     "rouge_l": "ROUGE-L",
     "cider_d": "CIDEr-D",
     "minilm_similarity": "MiniLM similarity",
+    "events_named": "events named",
+    "foreign_event_share": "share that names a foreign one",
     "bert_score_precision": "BERTScore precision",
     "bert_score_recall": "BERTScore recall",
     "bert_score_f1": "BERTScore F1",
