@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,49 +11,86 @@ from common import Row
 from dac_diffusion.errors import MissingExtraError
 
 MARKS = {"diffusion": ("o", "tab:blue"), "autoregressive": ("s", "tab:orange")}
+# Settings of which one number is changed are joined by a line: part of the name, and its colour.
+SWEEPS = {
+    "noise": "tab:cyan",
+    "guidance": "tab:purple",
+    "temperature": "tab:red",
+    "step": "tab:blue",
+}
 
 
-def draw_plots(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Write quality_speed.png and quality_diversity.png; rows are those of summary.json."""
+def draw_plots(rows: Sequence[Row], people: Sequence[Row], folder: Path) -> list[Path]:
+    """Write quality_speed.png and quality_diversity.png.
+
+    rows: of summary.json, on scenes; people: its rows of people's captions, of which only the
+    diversity is marked, because their CIDEr-D is over other clips.
+    """
     scored = [row for row in rows if row["cider_d"] is not None]
-    fast = [row for row in scored if row["aps"] is not None]
-    diverse = [row for row in scored if row["distinct_2_within_clip"] is not None]
-    return [
-        _scatter(fast, folder / "quality_speed.png", ("aps", "clips per second (APS)"), log=True),
-        _scatter(
-            diverse,
-            folder / "quality_diversity.png",
-            ("distinct_2_within_clip", "distinct-2 among the captions of a clip"),
-        ),
-    ]
+    return [_quality_speed(scored, folder), _quality_diversity(scored, people, folder)]
 
 
-def _scatter(rows: Sequence[Row], path: Path, across: tuple[str, str], log: bool = False) -> Path:
-    axes, figure = _axes()
-    key, label = across
+def _quality_speed(rows: Sequence[Row], folder: Path) -> Path:
+    axes, figure = _axes("clips per second (APS), one clip at a time")
+    for row in rows:
+        if row["system"] == "references":
+            label = "references against one another"
+            axes.axhline(row["cider_d"], color="black", linestyle=":", label=label)
+    timed = [row for row in rows if row["aps"] is not None]
+    for count in sorted({row["captions_per_clip"] for row in timed}):
+        alike = [row for row in timed if row["captions_per_clip"] == count]
+        _scatter(axes, alike, "aps", f", K = {count}", hollow=count > 1)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    return _save(axes, figure, folder / "quality_speed.png")
+
+
+def _quality_diversity(rows: Sequence[Row], people: Sequence[Row], folder: Path) -> Path:
+    axes, figure = _axes("distinct-2 among the captions of a clip")
+    diverse = [row for row in rows if row["distinct_2_within_clip"] is not None]
+    for row in diverse:
+        if row["system"] == "references":
+            place = row["distinct_2_within_clip"], row["cider_d"]
+            axes.scatter(*place, marker="*", s=140, color="black", label="references")
+    for row, style in zip(people, ("--", "-."), strict=False):
+        label = f"people ({row['setting']})"
+        axes.axvline(row["distinct_2_within_clip"], color="grey", linestyle=style, label=label)
+    _scatter(axes, diverse, "distinct_2_within_clip")
+    return _save(axes, figure, folder / "quality_diversity.png")
+
+
+def _scatter(
+    axes: Any, rows: Sequence[Row], key: str, suffix: str = "", hollow: bool = False
+) -> None:
+    """One mark and name per row, and lines through the sweeps."""
+    for sweep in _sweeps(rows):
+        points = [row[key] for row in sweep], [row["cider_d"] for row in sweep]
+        colour = next(colour for name, colour in SWEEPS.items() if name in sweep[0]["setting"])
+        axes.plot(*points, color=colour, linewidth=0.8, alpha=0.6)
     for system, (mark, colour) in MARKS.items():
         chosen = [row for row in rows if row["system"] == system]
         points = [row[key] for row in chosen], [row["cider_d"] for row in chosen]
-        axes.scatter(*points, marker=mark, color=colour, label=system)
+        face = "none" if hollow else colour
+        axes.scatter(*points, marker=mark, edgecolors=colour, facecolors=face,
+                     label=system + suffix)  # fmt: skip
         for x, y, row in zip(*points, chosen, strict=True):
-            name = f"{row['setting']}, K={row['captions_per_clip']}" if log else row["setting"]
-            axes.annotate(name, (x, y), fontsize=6, xytext=(4, 3), textcoords="offset points")
-    for row in rows:
-        if row["system"] == "references":
-            axes.scatter([row[key]], [row["cider_d"]], marker="*", s=120, color="black",
-                         label="human-made references")  # fmt: skip
-    if log:
-        axes.set_xscale("log")
-    axes.set_xlabel(label)
-    axes.set_ylabel("CIDEr-D of the first caption")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    return path
+            axes.annotate(
+                row["setting"], (x, y), fontsize=6, xytext=(4, 3), textcoords="offset points"
+            )
 
 
-def _axes() -> tuple[Any, Any]:
+def _sweeps(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Rows that differ in one number only, in its order."""
+    for name in SWEEPS:
+        alike = [row for row in rows if name in row["setting"] and "ranked" not in row["setting"]]
+        if name == "step":  # the plain ones only: the sweeps are made at one number of steps
+            alike = [row for row in alike if "," not in row["setting"]]
+        if alike:
+            yield alike
+
+
+def _axes(across: str) -> tuple[Any, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -63,4 +100,15 @@ def _axes() -> tuple[Any, Any]:
         ) from error
     figure = Figure(figsize=(8, 5))
     FigureCanvasAgg(figure)
-    return figure.add_subplot(), figure
+    axes = figure.add_subplot()
+    axes.set_xlabel(across)
+    axes.set_ylabel("CIDEr-D of the first caption")
+    return axes, figure
+
+
+def _save(axes: Any, figure: Any, path: Path) -> Path:
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    return path

@@ -112,7 +112,8 @@ def main() -> None:
     )
     rows = summarise(quality_rows, timing_rows)
     write_summary(folder, rows, differences, args)
-    draw_plots(shown_on_scenes(rows, args), folder)
+    people = [row for row in rows if row["system"] == "people"]
+    draw_plots(shown_on_scenes(rows, args), people, folder)
 
 
 def parse_arguments() -> argparse.Namespace:

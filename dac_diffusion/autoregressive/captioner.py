@@ -30,6 +30,10 @@ from dac_diffusion.captioning.window_encoding import Window, encode_windows, win
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
 
+# Every step reads all weights for a single token of each caption, so that many clips at a time cost
+# little more than few, on a CPU as well.
+CLIPS_PER_CALL = 32
+
 Ranking = Literal["audio_text", "likelihood"]
 COMPONENTS = ("encoder", "projection", "network", "tokenizer", "scorer")
 
@@ -181,8 +185,7 @@ class SequenceDrawer:
         """Candidates for every window, in order."""
         captioner = self.captioner
         drawn: dict[int, Candidates] = {}
-        on_cpu = captioner.device.type == "cpu"
-        for batch in window_batches(windows, captioner.encoder, on_cpu):
+        for batch in window_batches(windows, captioner.encoder, CLIPS_PER_CALL):
             drawn.update(zip(batch, self._draw_batch([windows[i] for i in batch]), strict=True))
         return [drawn[i] for i in range(len(windows))]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dac_diffusion.captioning.invariance import ClipByClipSpace
+from dac_diffusion.captioning.invariance import ACCELERATOR_CLIPS, CPU_CLIPS, ClipByClipSpace
 from dac_diffusion.captioning.ranking import Candidates, embed_texts, score_candidates, texts_of
 from dac_diffusion.captioning.results import CaptionStep
 from dac_diffusion.captioning.selection import draw_distinct
@@ -80,7 +80,8 @@ class CandidateDrawer:
     def draw(self, windows: Sequence[Window]) -> list[Candidates]:
         """Candidates for every window, in order, each independent of the other windows."""
         drawn: dict[int, Candidates] = {}
-        for batch in window_batches(windows, self.captioner.encoder, self.on_cpu):
+        size = CPU_CLIPS if self.on_cpu else ACCELERATOR_CLIPS
+        for batch in window_batches(windows, self.captioner.encoder, size):
             drawn.update(zip(batch, self._draw_batch([windows[i] for i in batch]), strict=True))
         return [drawn[i] for i in range(len(windows))]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from dac_diffusion.captioning.invariance import ACCELERATOR_CLIPS, CPU_CLIPS
+from dac_diffusion.captioning.invariance import ACCELERATOR_CLIPS
 from dac_diffusion.encoders.base import AudioEncoder, AudioFeatures
 
 T = TypeVar("T")
@@ -26,13 +26,12 @@ class Window:
 
 
 def window_batches(
-    windows: Sequence[Window], encoder: AudioEncoder, on_cpu: bool
+    windows: Sequence[Window], encoder: AudioEncoder, size: int
 ) -> Iterator[list[int]]:
-    """The places of windows that may go through the networks together."""
+    """The places of windows that go through the networks together, at most `size` each time."""
     by_canvas: dict[int, list[int]] = defaultdict(list)
     for index, window in enumerate(windows):
         by_canvas[encoder.canvas_samples(len(window.waveform))].append(index)
-    size = CPU_CLIPS if on_cpu else ACCELERATOR_CLIPS
     for indices in by_canvas.values():
         for start in range(0, len(indices), size):
             yield indices[start : start + size]
