@@ -73,7 +73,7 @@ def make_captions(setting: Setting, args: argparse.Namespace) -> list[Row]:
     clips = None if str(args.clips) == "none" else args.clips
     recordings = [] if clips is None else read_val_clips(clips)
     rows: list[Row] = []
-    bar = tqdm(total=args.limit + len(recordings), desc=setting.key, unit="clip")
+    bar = tqdm(total=args.limit + len(recordings), desc=setting.key, unit="clip", leave=False)
     for examples in in_chunks(validation_scenes(clips, args.scene_seed), args.limit):
         sounds = [(e.waveform, e.sampling_rate) for e in examples]
         for texts in caption(captioner, setting, sounds, args):

@@ -43,6 +43,7 @@ from systems import (
     ranked_settings,
     sweep_settings,
 )
+from tqdm import tqdm
 
 from dac_diffusion.data.predictions import Clip
 from dac_diffusion.metrics.evaluation import Evaluation, evaluate
@@ -116,7 +117,7 @@ def measure(args: argparse.Namespace) -> tuple[list[Row], list[Row], dict[str, l
     rows: list[Row] = []
     evaluations: dict[str, Evaluation] = {}
     named: dict[str, list[bool]] = {}
-    for setting in settings(args):
+    for setting in tqdm(settings(args), desc="quality", unit="setting"):
         captions = caption_all(setting, args)
         evaluation = evaluate(scene_clips(captions["scenes"], references), minilm=minilm)
         evaluations[setting.key] = evaluation

@@ -40,6 +40,7 @@ from speed import write_clips
 from stopwatch import without_likelihood
 from systems import add_comparison
 from timed_group import SAMPLING_RATE, Group, time_group
+from tqdm import tqdm
 
 from dac_diffusion.files import atomic_write
 
@@ -79,6 +80,7 @@ def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
     waveforms, reading = make_waveforms(max(args.batch_sizes), args)
     fingerprints = [fingerprint(name) for name in (args.model, args.autoregressive)]
     rows: list[Row] = []
+    bar = tqdm(total=sum(len(groups(args, d)) for d in args.dtypes), desc="speed", unit="group")
     for dtype in args.dtypes:
         captioners = load_both(args, dtype)
         for group in groups(args, dtype):
@@ -98,8 +100,10 @@ def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
                 with atomic_write(path) as file:
                     json.dump({"head": head, "rows": kept}, file)
             rows += kept
+            bar.update()
         del captioners
         gc.collect()
+    bar.close()
     return rows, reading
 
 
