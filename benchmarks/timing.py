@@ -134,7 +134,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--timed-captions", type=int, nargs="+", default=[1, 5], help="K, captions per clip")
     add("--device", default="cpu")
     add("--rounds", type=int, default=15, help="at most, for each group")
-    add("--minutes", type=float, default=3.0, help="at most, for each group")
+    add("--minutes", type=float, default=1.5, help="at most, for each group")
     add("--fixed-length", type=int, help="tokens of every caption; for random weights only")
     add("--kept", type=Path, default=FOLDER / "results/timing", help="of an interrupted run")
 

@@ -26,7 +26,7 @@ from dac_diffusion.systems import load_captioner
 CONFIG, INDEX = "config.yaml", "model_index.json"
 SETTINGS = {
     "num_steps": int, "num_candidates": int, "initial_noise_scale": float,
-    "likelihood_weight": float, "temperature": float, "top_p": float,
+    "likelihood_weight": float, "temperature": float, "top_p": float, "diversity_penalty": float,
 }  # fmt: skip
 SHARED = ("encoder", "scorer", "tokenizer")
 

@@ -1,10 +1,13 @@
-"""The built-in checkpoint and its example recordings, as a newcomer meets them."""
+"""The built-in checkpoints and the example recordings, as a newcomer meets them."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from dac_diffusion import AutoregressiveCaptioner, load_captioner
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.metrics.event_naming import load_event_namer
 from dac_diffusion.metrics.wellformedness import word_count
@@ -12,6 +15,7 @@ from dac_diffusion.text.tokenizer import normalise_caption
 
 ROOT = Path(__file__).parents[1]
 BUILTIN = ROOT / "dac_diffusion" / "builtin"
+AUTOREGRESSIVE = ROOT / "dac_diffusion" / "builtin_autoregressive"
 EXAMPLES = sorted((BUILTIN / "examples").glob("*.ogg"))
 
 
@@ -53,11 +57,44 @@ def test_the_same_alone_and_in_a_batch(captioner: DiffusionCaptioner) -> None:
         assert clip.captions == captioner(path, num_steps=2).captions
 
 
-def test_it_is_small_licensed_and_holds_no_foreign_paths() -> None:
-    weights = list(BUILTIN.glob("*/*.safetensors"))
-    assert sum(path.stat().st_size for path in weights) < 30e6
-    assert "NonCommercial" in (BUILTIN / "LICENSE").read_text()
-    assert "CC BY-NC 3.0" in (BUILTIN / "README.md").read_text()
-    assert not list(BUILTIN.rglob("*.bin")) + list(BUILTIN.rglob("*.pt"))
-    for path in [*BUILTIN.glob("*/config.json"), BUILTIN / "model_index.json"]:
+@pytest.mark.parametrize("folder", [BUILTIN, AUTOREGRESSIVE])
+def test_it_is_small_licensed_and_holds_no_foreign_paths(folder: Path) -> None:
+    weights = list(folder.glob("*/*.safetensors"))
+    assert 0 < sum(path.stat().st_size for path in weights) < 30e6
+    assert "NonCommercial" in (folder / "LICENSE").read_text()
+    assert "CC BY-NC 3.0" in (folder / "README.md").read_text()
+    assert not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
+    for path in [*folder.glob("*/config.json"), folder / "model_index.json"]:
         assert "_name_or_path" not in json.loads(path.read_text())
+    for line in (folder / "config.yaml").read_text().splitlines():
+        assert ": /" not in line, line
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "beam", "nucleus", "diverse_beam"])
+def test_the_autoregressive_one_names_the_sounds_too(decoding: Any) -> None:
+    captioner = load_captioner("builtin-autoregressive")
+    assert isinstance(captioner, AutoregressiveCaptioner)
+    results = captioner(EXAMPLES, num_captions=3, decoding=decoding, progress=False)
+    namer = load_event_namer(ROOT / "benchmarks" / "event_synonyms.yaml")
+    named = 0
+    for path, clip in zip(EXAMPLES, results, strict=True):
+        words = path.stem.split("_", 1)[1]
+        present = [label for label in namer.labels if label in words]
+        texts = [caption.text for caption in clip.captions]
+        assert len(texts) == (1 if decoding == "greedy" else 3)
+        named += any(namer.names(text, label) for text in texts for label in present)
+    assert named == len(EXAMPLES)
+
+
+def test_both_have_as_many_parameters() -> None:
+    def count(*modules: torch.nn.Module) -> int:
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    captioner = load_captioner("builtin-autoregressive")
+    diffusion = load_captioner("builtin")
+    ours = count(diffusion.denoiser, diffusion.latent_space)
+    assert count(captioner.projection, captioner.network) == pytest.approx(ours, rel=0.05)
+    # They hear with the same ears.
+    theirs = captioner.encoder.state_dict()
+    for name, weight in diffusion.encoder.state_dict().items():
+        assert torch.equal(weight, theirs[name])

@@ -46,8 +46,8 @@ def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
         raise CheckpointError(f"{name}: is a file; give the checkpoint folder that holds it")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(name)):
         raise CheckpointError(
-            f"{name}: there is no such checkpoint folder; give a folder, a Hub id (owner/name) "
-            f"or {BUILTIN!r}"
+            f"{name}: there is no such checkpoint folder; give a folder, a Hub id (owner/name), "
+            f"{BUILTIN!r} or {BUILTIN_AUTOREGRESSIVE!r}"
         )
     return _from_hub(str(name), revision)
 

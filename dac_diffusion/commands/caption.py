@@ -29,7 +29,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("caption", help="caption recordings and folders of recordings")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="a recording, or a folder to search")
-    add("--model", default="builtin", help="builtin, a checkpoint folder or a Hub id")
+    add(
+        "--model",
+        default="builtin",
+        help="builtin, builtin-autoregressive, a checkpoint folder or a Hub id (builtin)",
+    )
     add("--num-captions", type=int, default=5, help="captions of each recording (5)")
     add("--num-candidates", type=int, help="candidates to choose them from (the checkpoint's)")
     add("--num-steps", type=int, help="denoising steps (the checkpoint's)")

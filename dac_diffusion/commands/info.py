@@ -10,6 +10,7 @@ from pathlib import Path
 from dac_diffusion import __version__
 
 BUILTIN = Path(__file__).parents[1] / "builtin"
+AUTOREGRESSIVE = BUILTIN.parent / "builtin_autoregressive"
 CODE_LICENCE = "Apache-2.0"
 WEIGHTS_LICENCE = "CC BY-NC 3.0 (not for commercial use), because of the ESC-50 recordings"
 
@@ -26,6 +27,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         "version": __version__,
         "licence of the code": CODE_LICENCE,
         **describe_builtin(BUILTIN),
+        "builtin-autoregressive": _size(AUTOREGRESSIVE) or "none in this installation",
         "devices": ", ".join(devices()),
         "extras": "; ".join(f"{name} {state}" for name, state in extras().items()) or "none known",
     }
@@ -36,20 +38,26 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 def describe_builtin(folder: Path) -> dict[str, str]:
     """What the built-in checkpoint is: size, training data, licence, model card."""
-    weights = sorted(folder.glob("*/*.safetensors"))
-    if not weights:
+    size = _size(folder)
+    if not size:
         return {"built-in checkpoint": "none in this installation"}
-    size = sum(path.stat().st_size for path in weights) / 1e6
-    count = sum(_count_parameters(path) for path in weights) / 1e6
     card = folder / "README.md"
     summary = _section(card.read_text(encoding="utf-8"), "Summary") if card.is_file() else ""
     return {
-        "built-in checkpoint": f"{count:.1f} million parameters, {size:.1f} MB",
+        "built-in checkpoint": size,
         "training data": "ESC-50 recordings (train split) and the package's synthesizers",
         "licence of the weights": WEIGHTS_LICENCE,
         **({"summary": summary} if summary else {}),
         "model card": str(card) if card.is_file() else "missing",
     }
+
+
+def _size(folder: Path) -> str:
+    """Parameters and megabytes of the weights in a checkpoint; empty without any."""
+    weights = sorted(folder.glob("*/*.safetensors"))
+    size = sum(path.stat().st_size for path in weights) / 1e6
+    count = sum(_count_parameters(path) for path in weights) / 1e6
+    return f"{count:.1f} million parameters, {size:.1f} MB" if weights else ""
 
 
 def devices() -> list[str]:
