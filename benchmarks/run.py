@@ -53,6 +53,7 @@ SCENES = {
     "tps": "TPS|.0f",
     "aps": "APS|.2f",
     "cider_d": "CIDEr-D|.3f",
+    "minilm_similarity": "MiniLM|.3f",
     "best_of_5_cider_d": "best of 5|.3f",
     "distinct_2_within_clip": "distinct-2 in clip|.3f",
     "mbleu_4": "mBLEU-4|.3f",

@@ -22,6 +22,7 @@ from dac_diffusion.autoregressive.network import (
 from dac_diffusion.captioning.defaults import given_or
 from dac_diffusion.captioning.inputs import AudioInput
 from dac_diffusion.captioning.pipelines import load_pipeline
+from dac_diffusion.captioning.randomness import window_generator
 from dac_diffusion.captioning.ranking import Candidates, embed_texts, score_candidates, texts_of
 from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
 from dac_diffusion.captioning.results import ClipCaptions
@@ -207,7 +208,7 @@ class SequenceDrawer:
         captioner = self.captioner
         audio = encode_windows(captioner.encoder, windows, captioner.device)
         encoded = encode_audio(captioner.projection, captioner.network, audio)
-        generators = [torch.Generator().manual_seed(self.settings.seed) for _ in windows]
+        generators = [window_generator(self.settings.seed, w.waveform) for w in windows]
         pooled = audio.pooled.float().cpu()  # (B, P)
 
         def draw(places: list[int]) -> list[Candidates]:

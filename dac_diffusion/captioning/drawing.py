@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dac_diffusion.captioning.invariance import ACCELERATOR_CLIPS, CPU_CLIPS, ClipByClipSpace
+from dac_diffusion.captioning.randomness import window_generator
 from dac_diffusion.captioning.ranking import Candidates, embed_texts, score_candidates, texts_of
 from dac_diffusion.captioning.results import CaptionStep
 from dac_diffusion.captioning.selection import draw_distinct
@@ -92,7 +93,7 @@ class CandidateDrawer:
 
     def _draw_batch(self, windows: list[Window]) -> list[Candidates]:
         audio = encode_windows(self.captioner.encoder, windows, self.captioner.device)
-        generators = [torch.Generator().manual_seed(self.settings.seed) for _ in windows]
+        generators = [window_generator(self.settings.seed, w.waveform) for w in windows]
 
         def draw(places: list[int]) -> list[Candidates]:
             chosen = [windows[i] for i in places], [generators[i] for i in places]
