@@ -1,7 +1,7 @@
 """The whole comparison: quality, diversity and speed of all systems; tables, JSON and plots.
 
-    python benchmarks/run.py --minilm --threads 2   # hours on two cores; can be interrupted
-    python benchmarks/run.py --quick --threads 2 --folder runs/quick    # within ten minutes
+    python benchmarks/run.py --minilm --threads 2   # 35 minutes on two cores; can be interrupted
+    python benchmarks/run.py --quick --threads 2 --folder runs/quick    # two minutes
 
 Writes to --folder: quality.json, timing.json, summary.json (a list of rows, one per system, setting
 and kind of clips), summary.md and two plots; captions and timings go to captions/ and timing/ in
