@@ -67,14 +67,19 @@ def check_output(path: Path | None) -> None:
             raise _NothingToWriteYetError
 
 
-def load_captioner(args: argparse.Namespace) -> Captioner:
-    """The captioner under test, after setting torch's threads; `args.dtype` becomes what it is."""
+def use_threads(args: argparse.Namespace) -> None:
+    """Set torch's threads to --threads, where it is given."""
     import torch
-
-    from dac_diffusion.captioner import DiffusionCaptioner
 
     if args.threads:
         torch.set_num_threads(args.threads)
+
+
+def load_captioner(args: argparse.Namespace) -> Captioner:
+    """The captioner under test, after setting torch's threads; `args.dtype` becomes what it is."""
+    from dac_diffusion.captioner import DiffusionCaptioner
+
+    use_threads(args)
     captioner = DiffusionCaptioner.from_pretrained(args.model, args.dtype)
     args.dtype = str(captioner.dtype).removeprefix("torch.")
     return cast(Captioner, captioner)

@@ -23,18 +23,16 @@ from common import (
     add_clips,
     base_parser,
     check_output,
-    in_chunks,
     machine_line,
     markdown_table,
     report,
     run_main,
-    validation_scenes,
+    use_threads,
     write_report,
 )
-from sampling_settings import chosen_scores, raw_row, set_scores
+from sampling_settings import chosen_scores, raw_row, scene_windows, set_scores
 from tqdm import tqdm
 
-from dac_diffusion.audio.loading import prepare_waveform
 from dac_diffusion.autoregressive.captioner import SequenceDrawer
 from dac_diffusion.autoregressive.decoding import DecodingSettings
 from dac_diffusion.captioning.window_encoding import Window
@@ -57,7 +55,7 @@ def main() -> None:
     args = parse_arguments()
     check_output(args.output)
     captioner = load(args)
-    references, windows = scenes(captioner, args)
+    references, windows = scene_windows(captioner, args)
     scorer = CiderD(references)
     table: list[Row] = []
     raw: dict[str, list[Row]] = {}
@@ -91,25 +89,10 @@ def load(args: argparse.Namespace) -> Any:
     """The autoregressive captioner, after setting torch's threads."""
     from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     captioner = AutoregressiveCaptioner.from_pretrained(args.model, args.dtype)
     args.dtype = str(captioner.dtype).removeprefix("torch.")
     return captioner
-
-
-def scenes(captioner: Any, args: argparse.Namespace) -> tuple[list[list[str]], list[Window]]:
-    """References and sound of every scene."""
-    clips = None if str(args.clips) == "none" else args.clips
-    rate = captioner.encoder.sampling_rate
-    references: list[list[str]] = []
-    windows: list[Window] = []
-    for examples in in_chunks(validation_scenes(clips, args.scene_seed), args.limit):
-        for example in examples:
-            sound = prepare_waveform(example.waveform, example.sampling_rate, rate, "a scene")
-            references.append(list(example.captions))
-            windows.append(Window("", 0.0, sound))
-    return references, windows
 
 
 def every_setting(args: argparse.Namespace) -> Iterator[tuple[str, DecodingSettings]]:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common import Row, in_chunks, validation_scenes
+from common import Row, in_chunks, use_threads, validation_scenes
 from event_naming import read_val_clips
 from stopwatch import without_likelihood
 from systems import Setting
@@ -23,7 +23,7 @@ from dac_diffusion.files import atomic_write
 
 def caption_all(setting: Setting, args: argparse.Namespace) -> dict[str, list[Row]]:
     """Captions of the scenes and of the recordings, from an earlier run where there are any."""
-    path = args.captions / f"{setting.key}.jsonl"
+    path = args.folder / "captions" / f"{setting.key}.jsonl"
     head = {
         "setting": asdict(setting),
         "weights": fingerprint(setting.model),
@@ -36,7 +36,7 @@ def caption_all(setting: Setting, args: argparse.Namespace) -> dict[str, list[Ro
     kept = read_captions(path, head)
     if kept is None:
         kept = make_captions(setting, args)
-        args.captions.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             for row in [head, *kept]:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -61,12 +61,9 @@ def read_captions(path: Path, head: Row) -> list[Row] | None:
 
 def make_captions(setting: Setting, args: argparse.Namespace) -> list[Row]:
     """Caption everything with one setting."""
-    import torch
-
     from dac_diffusion.systems import load_captioner
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     captioner = load_captioner(setting.model, args.dtype)
     if not setting.ranked:
         captioner = without_likelihood(captioner)

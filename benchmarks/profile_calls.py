@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
-from common import machine_line, run_main
-from systems import Setting, autoregressive_settings, diffusion_settings
+from common import base_parser, machine_line, run_main, use_threads
+from systems import Setting, add_comparison, autoregressive_settings, diffusion_settings
 from timing import SAMPLING_RATE, make_waveforms
 
 from dac_diffusion.files import atomic_write
@@ -38,28 +37,19 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="builtin")
-    parser.add_argument("--autoregressive", default="builtin-autoregressive")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path)
+    parser = base_parser(__doc__)
+    add_comparison(parser)
     return parser.parse_args()
 
 
 def profile(setting: Setting, clips: list[Any], args: argparse.Namespace) -> str:
     """The profile of one call as text."""
-    import torch
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as torch_profile
 
     from dac_diffusion.systems import load_captioner
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     captioner = load_captioner(setting.model, args.dtype)
 
     def call() -> float:

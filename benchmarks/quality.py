@@ -3,22 +3,21 @@
     python benchmarks/quality.py --minilm --output benchmarks/results/quality.json
     python benchmarks/quality.py --quick
 
-Each setting's captions are kept in --captions (one jsonl a setting, first line: what made them), so
-an interrupted run goes on where it was. On scenes, captions are scored against the references; the
-recordings have labels only, so there the share of named events is counted. `cider_d` is of the
-first caption: of one sample where captions are taken as drawn, of the best-scored where ranked.
-Beside them the references of the scenes, and people's captions of AudioCaps and Clotho.
+Each setting's captions are kept in captions/ in --folder (one jsonl a setting, its first line says
+what made them), so an interrupted run goes on where it was. On scenes, captions are scored against
+the references; the recordings have labels only, so there the share of named events is counted.
+`cider_d` is of the first caption: of one sample where captions are taken as drawn, of the
+best-scored where ranked. Beside them the references of the scenes, and people's captions of
+AudioCaps and Clotho.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import (
-    FOLDER,
     SYNONYMS,
     Row,
     add_clips,
@@ -100,7 +99,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=500, help="number of scenes")
     parser.add_argument("--scene-seed", type=int, default=0)
     parser.add_argument("--minilm", action="store_true", help="similarity by all-MiniLM-L6-v2 too")
-    parser.add_argument("--captions", type=Path, default=FOLDER / "results/captions")
     add_human(parser)
 
 

@@ -19,7 +19,6 @@ from typing import Any
 import quality
 import timing
 from common import (
-    FOLDER,
     Row,
     add_clips,
     base_parser,
@@ -123,11 +122,7 @@ def parse_arguments() -> argparse.Namespace:
     quality.add_options(parser)
     timing.add_options(parser)
     add_comparison(parser)
-    parser.add_argument("--folder", type=Path, default=FOLDER / "results")
-    parser.set_defaults(captions=None, kept=None)
     args = parser.parse_args()
-    args.captions = args.captions or args.folder / "captions"
-    args.kept = args.kept or args.folder / "timing"
     if args.quick:
         quality.make_quick(args)
         timing.make_quick(args)

@@ -89,24 +89,27 @@ def draw_candidates(
     captioner: Any, args: argparse.Namespace
 ) -> tuple[list[list[str]], dict[float, list[Row]]]:
     """References of every scene; per noise scale every scene's texts, cosines and likelihoods."""
-    clips = None if str(args.clips) == "none" else args.clips
-    dataset = validation_scenes(clips, args.scene_seed)
-    references: list[list[str]] = []
-    drawn: dict[float, list[Row]] = {scale: [] for scale in args.noise_scales}
-    with tqdm(total=args.limit * len(drawn), desc="scenes", unit="clip") as bar:
-        for examples in in_chunks(dataset, args.limit):
-            references += [list(example.captions) for example in examples]
-            rate = captioner.encoder.sampling_rate
-            windows = [
-                Window("", 0.0, prepare_waveform(e.waveform, e.sampling_rate, rate, "a scene"))
-                for e in examples
-            ]
-            for scale in args.noise_scales:
-                drawer = CandidateDrawer(captioner, settings(args, scale, args.num_candidates))
-                with torch.inference_mode():
-                    drawn[scale] += [raw_row(captioner, c) for c in drawer.draw(windows)]
-                bar.update(len(windows))
+    references, windows = scene_windows(captioner, args)
+    drawn: dict[float, list[Row]] = {}
+    for scale in tqdm(args.noise_scales, desc="noise scales", unit="scale"):
+        drawer = CandidateDrawer(captioner, settings(args, scale, args.num_candidates))
+        with torch.inference_mode():
+            drawn[scale] = [raw_row(captioner, c) for c in drawer.draw(windows)]
     return references, drawn
+
+
+def scene_windows(captioner: Any, args: argparse.Namespace) -> tuple[list[list[str]], list[Window]]:
+    """References and sound of every scene."""
+    clips = None if str(args.clips) == "none" else args.clips
+    rate = captioner.encoder.sampling_rate
+    references: list[list[str]] = []
+    windows: list[Window] = []
+    for examples in in_chunks(validation_scenes(clips, args.scene_seed), args.limit):
+        for example in examples:
+            sound = prepare_waveform(example.waveform, example.sampling_rate, rate, "a scene")
+            references.append(list(example.captions))
+            windows.append(Window("", 0.0, sound))
+    return references, windows
 
 
 def settings(args: argparse.Namespace, noise_scale: float, num_candidates: int) -> DrawSettings:

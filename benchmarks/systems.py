@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from common import FOLDER
 
 STEPS = (1, 2, 4, 8, 16)
 GUIDANCE_SCALES = (1.5, 2.5)
@@ -68,6 +71,7 @@ def add_comparison(parser: argparse.ArgumentParser) -> None:
     """The options of every script that compares the systems."""
     parser.add_argument("--autoregressive", default="builtin-autoregressive", help="like --model")
     parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--folder", type=Path, default=FOLDER / "results", help="for the results")
     parser.add_argument("--quick", action="store_true", help="a small part of everything")
 
 

@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 from common import (
-    FOLDER,
     Row,
     base_parser,
     check_output,
@@ -33,6 +32,7 @@ from common import (
     markdown_table,
     report,
     run_main,
+    use_threads,
     write_report,
 )
 from kept_captions import fingerprint
@@ -84,7 +84,7 @@ def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
     for dtype in args.dtypes:
         captioners = load_both(args, dtype)
         for group in groups(args, dtype):
-            path = args.kept / f"{group.key}.json"
+            path = args.folder / "timing" / f"{group.key}.json"
             head = {
                 "weights": fingerprints,
                 "steps": args.steps,
@@ -96,7 +96,7 @@ def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
             kept = read_kept(path, head)
             if kept is None:
                 kept = time_group(group, captioners, waveforms, args)
-                args.kept.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(path) as file:
                     json.dump({"head": head, "rows": kept}, file)
             rows += kept
@@ -136,7 +136,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=15, help="at most, for each group")
     add("--minutes", type=float, default=1.5, help="at most, for each group")
     add("--fixed-length", type=int, help="tokens of every caption; for random weights only")
-    add("--kept", type=Path, default=FOLDER / "results/timing", help="of an interrupted run")
 
 
 def make_quick(args: argparse.Namespace) -> None:
@@ -165,12 +164,9 @@ def make_waveforms(count: int, args: argparse.Namespace) -> tuple[list[np.ndarra
 
 def load_both(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
     """The captioners by the name that settings give them."""
-    import torch
-
     from dac_diffusion.systems import load_captioner
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     names = (args.model, args.autoregressive)
     return {name: without_likelihood(load_captioner(name, dtype, args.device)) for name in names}
 

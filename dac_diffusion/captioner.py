@@ -109,7 +109,8 @@ class DiffusionCaptioner(DiffusionPipeline):
         num_captions: distinct captions per recording (fewer where the model has no more to say).
         num_candidates: drawn per window to choose from. num_steps: network calls per candidate,
         twice as many with a guidance_scale other than 1. seed: the same recording and seed give
-        the same captions alone, in any batch and on every call. batch_size: windows encoded
+        the same captions alone, in any batch and on every call; every recording has noise of its
+        own (captioning/randomness.py). batch_size: windows encoded
         at a time. initial_noise_scale: below 1 for safer, less diverse captions.
         callback: called with a CaptionStep for every window and step. progress: a bar over the
         recordings; by default for more than one, on a terminal. on_result: called with every
