@@ -26,10 +26,11 @@ class DiffusionCaptioner(DiffusionPipeline):
 
     The components are attributes and can be replaced, `captioner.scheduler` also by the stock
     DDIMScheduler and DPMSolverMultistepScheduler (`from_config(captioner.scheduler.config)`).
-    num_steps, num_candidates, guidance_scale and initial_noise_scale are the defaults of a call;
-    they are kept in model_index.json. So is likelihood_weight: a caption's score is the cosine of
-    audio and text plus this weight times the denoiser's log-likelihood of the caption, which costs
-    three network calls (diffusion/likelihood.py) and needs a latent space that can encode.
+    num_steps, num_candidates, guidance_scale, initial_noise_scale, refined_share and
+    collapse_repeats are the defaults of a call; they are kept in model_index.json. So is
+    likelihood_weight: a caption's score is the cosine of audio and text plus this weight times the
+    denoiser's log-likelihood of the caption, which costs three network calls
+    (diffusion/likelihood.py) and needs a latent space that can encode.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class DiffusionCaptioner(DiffusionPipeline):
         guidance_scale: float = 1.0,
         initial_noise_scale: float = 1.0,
         likelihood_weight: float = 0.0,
+        refined_share: float = 0.0,
+        collapse_repeats: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -63,6 +66,8 @@ class DiffusionCaptioner(DiffusionPipeline):
             guidance_scale=guidance_scale,
             initial_noise_scale=initial_noise_scale,
             likelihood_weight=likelihood_weight,
+            refined_share=refined_share,
+            collapse_repeats=collapse_repeats,
         )
 
     @classmethod
@@ -95,6 +100,8 @@ class DiffusionCaptioner(DiffusionPipeline):
         seed: int = 0,
         batch_size: int = 32,
         initial_noise_scale: float | None = None,
+        refined_share: float | None = None,
+        collapse_repeats: bool | None = None,
         callback: Callable[[CaptionStep], None] | None = None,
         progress: bool | None = None,
         on_result: Callable[[ClipCaptions], None] | None = None,
@@ -110,8 +117,11 @@ class DiffusionCaptioner(DiffusionPipeline):
         num_candidates: drawn per window to choose from. num_steps: network calls per candidate,
         twice as many with a guidance_scale other than 1. seed: the same recording and seed give
         the same captions alone, in any batch and on every call; every recording has noise of its
-        own (captioning/randomness.py). batch_size: windows encoded
-        at a time. initial_noise_scale: below 1 for safer, less diverse captions.
+        own (captioning/randomness.py). batch_size: windows encoded at a time.
+        initial_noise_scale: below 1 for safer, less diverse captions. refined_share: this share of
+        the words, the least certain ones, is drawn a second time, at twice the calls
+        (diffusion/sampling.py). collapse_repeats: a word twice in a row is written once, and
+        `repeats_removed` of the result says how many were taken out.
         callback: called with a CaptionStep for every window and step. progress: a bar over the
         recordings; by default for more than one, on a terminal. on_result: called with every
         recording's result as soon as it is known, in order.
@@ -128,6 +138,8 @@ class DiffusionCaptioner(DiffusionPipeline):
             initial_noise_scale=given_or(initial_noise_scale, config.initial_noise_scale),
             seed=seed,
             likelihood_weight=config.likelihood_weight,
+            refined_share=given_or(refined_share, config.refined_share),
+            collapse_repeats=given_or(collapse_repeats, config.collapse_repeats),
         )
         settings.check(most_steps=self.scheduler.config.num_train_timesteps)
         drawer = CandidateDrawer(self, settings, callback)

@@ -21,11 +21,13 @@ from dac_diffusion.captioning.window_encoding import (
     fill_up,
     window_batches,
 )
-from dac_diffusion.diffusion.denoiser import AudioMemory
+from dac_diffusion.diffusion.audio_conditioning import AudioMemory
 from dac_diffusion.diffusion.likelihood import denoising_log_likelihood
 from dac_diffusion.diffusion.sampling import sample_latents
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.text.repeats import collapse_repeats
+from dac_diffusion.text.tokenizer import first_word_position
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class DrawSettings:
     initial_noise_scale: float
     seed: int
     likelihood_weight: float = 0.0
+    refined_share: float = 0.0
+    collapse_repeats: bool = False
 
     def check(self, most_steps: int) -> None:
         """Raise ConfigError, naming the setting, for a value that makes no sense."""
@@ -59,6 +63,8 @@ class DrawSettings:
             raise ConfigError(
                 f"initial_noise_scale={self.initial_noise_scale}: must be finite and at least 0"
             )
+        if not 0 <= self.refined_share < 1:
+            raise ConfigError(f"refined_share={self.refined_share}: must be 0 or more, and below 1")
 
 
 class CandidateDrawer:
@@ -81,7 +87,9 @@ class CandidateDrawer:
     def draw(self, windows: Sequence[Window]) -> list[Candidates]:
         """Candidates for every window, in order, each independent of the other windows."""
         drawn: dict[int, Candidates] = {}
-        size = CPU_CLIPS if self.on_cpu else ACCELERATOR_CLIPS
+        size = ACCELERATOR_CLIPS
+        if self.on_cpu:
+            size = CPU_CLIPS if self.captioner.denoiser.batch_invariant else 1
         for batch in window_batches(windows, self.captioner.encoder, size):
             drawn.update(zip(batch, self._draw_batch([windows[i] for i in batch]), strict=True))
         return [drawn[i] for i in range(len(windows))]
@@ -130,8 +138,10 @@ class CandidateDrawer:
             settings.num_steps,
             guidance_scale=settings.guidance_scale,
             initial_noise_scale=settings.initial_noise_scale,
+            refined_share=settings.refined_share,
             callback=callback,
             never_first=captioner.tokenizer.all_special_ids,
+            first_word=first_word_position(captioner.tokenizer),
         )  # (B, K, L)
 
     def _candidates(
@@ -142,10 +152,17 @@ class CandidateDrawer:
         tell = None if self.callback is None else self._tell(windows, self.callback)
         ids = self._sample(memory, generators, tell)  # (B, K, L)
         texts = texts_of(captioner.tokenizer, ids)
+        removed = [0] * len(texts)
+        if self.settings.collapse_repeats:
+            collapsed = [[collapse_repeats(text) for text in clip] for clip in texts]
+            texts = [[text for text, _ in clip] for clip in collapsed]
+            removed = [sum(count for _, count in clip) for clip in collapsed]
         vectors = embed_texts(captioner.scorer, captioner.tokenizer, texts)  # (B, K, E)
         likelihoods = self._log_likelihoods(ids, memory)  # (B, K)
         return [
-            Candidates(texts[i], vectors[i], audio.pooled[i].float().cpu(), likelihoods[i])
+            Candidates(
+                texts[i], vectors[i], audio.pooled[i].float().cpu(), likelihoods[i], removed[i]
+            )
             for i in range(len(windows))
         ]
 

@@ -7,14 +7,15 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dac_diffusion.errors import CheckpointError
+from dac_diffusion.libraries import quiet_libraries
 
 BUILTIN = "builtin"
 BUILTIN_AUTOREGRESSIVE = "builtin-autoregressive"
@@ -239,26 +240,6 @@ def _weights_files(folder: Path) -> list[Path]:
     whole = folder / WEIGHTS_FILE
     parts = sorted(folder.glob("diffusion_pytorch_model-*-of-*.safetensors"))
     return parts if parts and not whole.is_file() else [whole]
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Hold back the libraries' warnings and bars; what matters is checked and raised here."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    bar = transformers_logging.is_progress_bar_enabled()
-    diffusers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(before[0])
-        transformers_logging.set_verbosity(before[1])
-        if bar:
-            transformers_logging.enable_progress_bar()
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

@@ -19,12 +19,14 @@ class Candidates:
     """What was drawn for a window: N texts, their vectors (N, E), pooled audio (P,).
 
     log_likelihoods (N,): by the model that made them; zeros where it does not count.
+    repeats_removed: words taken out of the texts because they stood twice in a row.
     """
 
     texts: list[str]
     text_vectors: Tensor
     pooled: Tensor
     log_likelihoods: Tensor
+    repeats_removed: int = 0
 
     def __add__(self, more: Candidates) -> Candidates:
         """These and further candidates for the same window."""
@@ -33,6 +35,7 @@ class Candidates:
             torch.cat([self.text_vectors, more.text_vectors]),
             self.pooled,
             torch.cat([self.log_likelihoods, more.log_likelihoods]),
+            self.repeats_removed + more.repeats_removed,
         )
 
 

@@ -118,6 +118,7 @@ def _caption_chunk(
             captions=captions,
             candidates=tuple(text for candidates in of_windows for text in candidates.texts),
             segments=segments,
+            repeats_removed=sum(candidates.repeats_removed for candidates in of_windows),
         )
 
 

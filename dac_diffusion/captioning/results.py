@@ -28,6 +28,7 @@ class ClipCaptions:
 
     candidates: every caption that was drawn, in the order of drawing, before any was left out.
     segments: one for each window of `encoder.window_seconds`; a short recording has one.
+    repeats_removed: words that collapse_repeats took out of the candidates.
     error: one line where the recording could not be captioned, else None.
     """
 
@@ -37,6 +38,7 @@ class ClipCaptions:
     candidates: tuple[str, ...] = ()
     segments: tuple[Segment, ...] = ()
     error: str | None = None
+    repeats_removed: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SCHEDULERS = ("default", "ddim", "dpm++")
 # Options that only one kind of captioner has.
-DIFFUSION_OPTIONS = ("num_steps", "guidance_scale", "initial_noise_scale", "scheduler")
+DIFFUSION_OPTIONS = ("num_steps", "guidance_scale", "initial_noise_scale", "scheduler",
+                     "refined_share", "collapse_repeats")  # fmt: skip
 AUTOREGRESSIVE_OPTIONS = ("decoding", "num_beams", "temperature", "top_p")
 
 
@@ -39,6 +40,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--num-steps", type=int, help="denoising steps (the checkpoint's)")
     add("--guidance-scale", type=float, help="above 1: closer to the audio, half as fast")
     add("--initial-noise-scale", type=float, help="lower: safer, less diverse (the checkpoint's)")
+    add("--refined-share", type=float, help="share of the words that is drawn twice; twice as slow")
+    add(
+        "--collapse-repeats",
+        action=argparse.BooleanOptionalAction,
+        help="write a word once that stands twice in a row, and say how many were taken out",
+    )
     add("--scheduler", help=f"{', '.join(SCHEDULERS)} (default)")
     add("--decoding", help="of an autoregressive model: greedy, beam, nucleus, diverse_beam")
     add("--num-beams", type=int, help="of beam and diverse_beam (the checkpoint's)")
@@ -105,6 +112,8 @@ def caption_paths(
             seed=arguments.seed,
             batch_size=arguments.batch_size,
             initial_noise_scale=arguments.initial_noise_scale,
+            refined_share=arguments.refined_share,
+            collapse_repeats=arguments.collapse_repeats,
             progress=progress,
             on_result=on_result,
         )
@@ -129,7 +138,7 @@ def load_captioner(arguments: argparse.Namespace) -> Captioner:
     device = choose_device(arguments.device)  # before the seconds that loading takes
     from dac_diffusion import systems
     from dac_diffusion.captioner import DiffusionCaptioner
-    from dac_diffusion.captioning.pretrained import quiet_libraries
+    from dac_diffusion.libraries import quiet_libraries
 
     captioner = systems.load_captioner(arguments.model, arguments.dtype, device)
     is_diffusion = isinstance(captioner, DiffusionCaptioner)
@@ -186,6 +195,8 @@ def _text_writer(file: IO[str]) -> Writer:
             file.write(f"  {caption.score:6.3f}  {caption.text}\n")
         if not clip.captions:
             file.write("  (the model found no words)\n")
+        if clip.repeats_removed:
+            file.write(f"  ({clip.repeats_removed} repeated words taken out of the candidates)\n")
         file.flush()
 
     return write
@@ -193,11 +204,13 @@ def _text_writer(file: IO[str]) -> Writer:
 
 def _jsonl_writer(file: IO[str]) -> Writer:
     def write(clip: ClipCaptions) -> None:
-        row = {
+        row: dict[str, object] = {
             "file_name": _printable(clip.file_name),
             "duration_seconds": round(clip.duration_seconds, 3),
             "captions": [{"text": c.text, "score": round(c.score, 4)} for c in clip.captions],
         }
+        if clip.repeats_removed:
+            row["repeats_removed"] = clip.repeats_removed
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()
 

@@ -133,7 +133,7 @@ def _load_models(
 
         minilm = load_minilm()
     if arguments.bert is not None:
-        from dac_diffusion.captioning.pretrained import quiet_libraries
+        from dac_diffusion.libraries import quiet_libraries
         from dac_diffusion.metrics.bert_score import BertScorer
 
         with quiet_libraries():

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import register_to_config
 from einops import rearrange
 from torch import Tensor, nn
 
+from dac_diffusion.diffusion.audio_conditioning import AudioConditionedDenoiser, AudioMemory
 from dac_diffusion.diffusion.stable_linear import StableLinear
 from dac_diffusion.diffusion.transformer import (
     Block,
@@ -19,7 +17,6 @@ from dac_diffusion.diffusion.transformer import (
     modulate,
     sinusoids,
 )
-from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.text.latent_space import signal_and_noise
 
 TIME_FEATURES = 128
@@ -28,40 +25,15 @@ TIME_FEATURES = 128
 POSITION_STD = 0.3
 
 
-@dataclass(frozen=True)
-class AudioMemory:
-    """What the denoiser needs of B clips, computed once for all steps and captions.
-
-    keys, values: of every block's cross-attention, (B, H, S + 1, W/H) each;
-    mask: (B, 1, 1, S + 1) bool, True where a query may look;
-    condition: (B, W), added to the time embedding.
-    """
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    mask: Tensor
-    condition: Tensor
-
-    def __len__(self) -> int:
-        return len(self.mask)
-
-    def select(self, clips: Tensor | slice | list[int]) -> AudioMemory:
-        """The memory of some of the clips."""
-        return AudioMemory(
-            keys=tuple(keys[clips] for keys in self.keys),
-            values=tuple(values[clips] for values in self.values),
-            mask=self.mask[clips],
-            condition=self.condition[clips],
-        )
-
-
-class CaptionDenoiser(ModelMixin, ConfigMixin):
+class CaptionDenoiser(AudioConditionedDenoiser):
     """A transformer over the L latents of a caption, conditioned on noise level and audio.
 
     It returns (..., L, D) that a LatentSpace turns into clean latents. Inputs are expected with
     about unit variance per dimension when clean; `latent_variance` says so if they are not.
     Outside training, a clip's result is the same bit for bit in every batch (StableLinear).
     """
+
+    batch_invariant = True
 
     @register_to_config
     def __init__(
@@ -79,7 +51,6 @@ class CaptionDenoiser(ModelMixin, ConfigMixin):
         local_reach: int = 0,
     ) -> None:
         super().__init__()
-        self.depth, self.heads = depth, heads
         self.latent_in = StableLinear(latent_dim, width)
         self.self_condition_in = StableLinear(latent_dim, width, bias=False)
         self.positions = nn.Parameter(POSITION_STD * torch.randn(max_length, width))
@@ -90,15 +61,7 @@ class CaptionDenoiser(ModelMixin, ConfigMixin):
         )
         self.final_modulation = StableLinear(width, 2 * width)
         self.latent_out = StableLinear(width, latent_dim)
-
-        self.audio_norm = nn.LayerNorm(audio_dim)
-        self.audio_in = StableLinear(audio_dim, width)
-        self.pooled_norm = nn.LayerNorm(pooled_dim)
-        self.pooled_in = StableLinear(pooled_dim, width)
-        self.frame_time_scale = nn.Parameter(torch.full((width,), 0.5))
-        self.null_token = nn.Parameter(0.02 * torch.randn(width))
-        self.condition_in = StableLinear(width, width)
-        self.audio_keys_values = StableLinear(width, depth * 2 * width)
+        self.build_audio_side(audio_dim, pooled_dim, width, depth, heads)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -116,40 +79,6 @@ class CaptionDenoiser(ModelMixin, ConfigMixin):
             self.latent_out,
         ):
             nn.init.zeros_(layer.weight)
-
-    def prepare_audio(self, audio: AudioFeatures, drop: Tensor | None = None) -> AudioMemory:
-        """Keys and values of every block, once per clip.
-
-        audio: features (B, S, audio_dim), mask (B, S), pooled (B, pooled_dim). Masked frames have
-        no influence. drop: (B,) bool, True for clips that get the learned null condition instead.
-        """
-        frames = self.audio_in(self.audio_norm(audio.features))  # (B, S, W)
-        pooled = self.pooled_in(self.pooled_norm(audio.pooled))  # (B, W)
-        place = torch.arange(frames.shape[1], device=frames.device)
-        times = sinusoids(place, frames.shape[2], shortest=4.0, longest=400.0)  # (S, W)
-        frames = frames + (self.frame_time_scale * times).to(frames.dtype)
-        tokens = torch.cat([pooled[:, None], frames], dim=1)  # (B, S + 1, W)
-        mask = F.pad(audio.mask, (1, 0), value=True)  # (B, S + 1)
-        if drop is not None:
-            tokens = torch.where(drop[:, None, None], self.null_token.to(tokens.dtype), tokens)
-            # Only the first token is seen, as in null_memory.
-            first = torch.arange(mask.shape[1], device=mask.device) == 0
-            mask = torch.where(drop[:, None], first, mask)
-        return self._memory(tokens, mask)
-
-    def null_memory(self, batch: int) -> AudioMemory:
-        """The memory of `batch` clips without audio, for classifier-free guidance."""
-        tokens = self.null_token.expand(batch, 1, -1)  # (B, 1, W)
-        return self._memory(tokens, torch.ones(batch, 1, dtype=torch.bool, device=tokens.device))
-
-    def _memory(self, tokens: Tensor, mask: Tensor) -> AudioMemory:
-        # Rows of the padding go through as well; the mask keeps them out of every sum.
-        projected = self.audio_keys_values(tokens)  # (B, S + 1, depth 2 W)
-        blocks = rearrange(projected, "b s (d h c) -> d b h s c", d=2 * self.depth, h=self.heads)
-        every = blocks.contiguous().unbind(0)  # (B, H, S + 1, W/H) each
-        condition = self.condition_in(tokens[:, 0])  # (B, W)
-        mask = rearrange(mask, "b s -> b 1 1 s")
-        return AudioMemory(every[: self.depth], every[self.depth :], mask, condition)
 
     def forward(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dac_diffusion.diffusion.denoiser import AudioMemory, CaptionDenoiser
+from dac_diffusion.diffusion.audio_conditioning import AudioConditionedDenoiser, AudioMemory
 from dac_diffusion.diffusion.scheduler import log_nsr_at, randn_per_item
 from dac_diffusion.text.latent_space import (
     LatentSpace,
@@ -24,7 +24,7 @@ TIMES = (0.3, 0.5, 0.7)
 
 @torch.no_grad()
 def denoising_log_likelihood(
-    denoiser: CaptionDenoiser,
+    denoiser: AudioConditionedDenoiser,
     space: LatentSpace,
     scheduler: Any,
     memory: AudioMemory,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dac_diffusion.diffusion.denoiser import AudioMemory, CaptionDenoiser
+from dac_diffusion.diffusion.audio_conditioning import AudioConditionedDenoiser, AudioMemory
 from dac_diffusion.diffusion.schedule import (
     NoiseSchedule,
     stratified_times,
@@ -44,7 +44,7 @@ class ObjectiveResult:
 
 
 def denoising_loss(
-    denoiser: CaptionDenoiser,
+    denoiser: AudioConditionedDenoiser,
     space: LatentSpace,
     schedule: NoiseSchedule,
     token_ids: Tensor,
@@ -85,7 +85,7 @@ def denoising_loss(
 
 @torch.no_grad()
 def _self_condition(
-    denoiser: CaptionDenoiser,
+    denoiser: AudioConditionedDenoiser,
     space: LatentSpace,
     schedule: NoiseSchedule,
     noisy: Tensor,

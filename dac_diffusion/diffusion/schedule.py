@@ -56,6 +56,35 @@ class NoiseSchedule:
         )
 
     @classmethod
+    def linear(
+        cls, timesteps: int = 1000, first: float = 1e-4, last: float = 0.02
+    ) -> NoiseSchedule:
+        """Betas from `first` to `last` over T timesteps (DDPM, Ho et al. 2020, section 4)."""
+        return cls.from_alphas_cumprod(np.cumprod(1.0 - np.linspace(first, last, timesteps)))
+
+    @classmethod
+    def cosine(cls, timesteps: int = 1000, offset: float = 0.008) -> NoiseSchedule:
+        """alpha^2 along a squared cosine, betas at most .999 (Nichol and Dhariwal 2021, eq. 17)."""
+        times = np.arange(timesteps + 1) / timesteps
+        curve = np.cos((times + offset) / (1.0 + offset) * math.pi / 2.0) ** 2
+        betas = np.minimum(1.0 - curve[1:] / curve[:-1], 0.999)
+        return cls.from_alphas_cumprod(np.cumprod(1.0 - betas))
+
+    @classmethod
+    def from_alphas_cumprod(cls, alphas_cumprod: Sequence[float] | np.ndarray) -> NoiseSchedule:
+        """The schedule of T discrete timesteps with these alpha^2, carried on between them.
+
+        Timestep i (from 0) is at time (i + 1) / T; what lies before the first one goes on straight.
+        """
+        alpha_squared = np.asarray(alphas_cumprod, dtype=np.float64)
+        levels = np.log1p(-alpha_squared) - np.log(alpha_squared)  # (T,)
+        return cls(np.concatenate([[2.0 * levels[0] - levels[1]], levels]))
+
+    def with_more_noise(self, variance_factor: float) -> NoiseSchedule:
+        """The same schedule with the noise's variance multiplied (LaDiC's code trains with 4)."""
+        return NoiseSchedule(self.quantiles + math.log(variance_factor))
+
+    @classmethod
     def _from_quantile_function(cls, function: Callable[[np.ndarray], np.ndarray]) -> NoiseSchedule:
         return cls(function(np.linspace(0.0, 1.0, _TABLE_SIZE).clip(_TAIL, 1.0 - _TAIL)))
 

@@ -30,7 +30,12 @@ class CaptionScheduler(SchedulerMixin, ConfigMixin):
     churn: how strongly every step renews the noise. Going down from log-NSR gamma_t to gamma_s, the
     share 1 - exp(-churn (gamma_t - gamma_s)) of the noise variance is drawn anew: 0 is DDIM
     (Song et al. 2021, eq. 12), 1 the ancestral sampler (eta = 1 in their eq. 16), infinity draws
-    all of it anew.
+    all of it anew, as LaDiC's code does ("renoise"). eta: DDIM's own parameter in its place, the
+    share eta^2 (1 - exp(-(gamma_t - gamma_s))).
+
+    stride: timesteps T - 1, T - 1 - stride, ... where num_inference_steps is their number,
+    ceil(T / stride); DAC's "skip step to 60" is 17 calls at 999, 939, ..., 39. Other numbers of
+    steps are spaced evenly.
 
     The config uses the names of the stock schedulers, so that
     `DDIMScheduler.from_config(scheduler.config)` samples the same schedule. `trained_betas` come
@@ -52,11 +57,20 @@ class CaptionScheduler(SchedulerMixin, ConfigMixin):
         timestep_spacing: str = "trailing",
         final_sigmas_type: str = "zero",
         churn: float = 0.0,
+        renoise: bool = False,
+        eta: float | None = None,
+        stride: int | None = None,
     ) -> None:
         if prediction_type != "sample" or clip_sample:
             raise ValueError("CaptionScheduler takes clean-latent predictions and does not clip")
         if not churn >= 0.0:
             raise ValueError(f"churn must be at least 0, got {churn}")
+        if eta is not None and not 0.0 <= eta <= 1.0:
+            raise ValueError(f"eta must be from 0 to 1, got {eta}")
+        if (churn > 0.0) + renoise + (eta is not None) > 1:
+            raise ValueError("churn, renoise and eta exclude each other: set one of them")
+        if stride is not None and not 1 <= stride <= num_train_timesteps:
+            raise ValueError(f"stride must be 1 to {num_train_timesteps}, got {stride}")
         if trained_betas is None:
             trained_betas = NoiseSchedule.gumbel().betas(num_train_timesteps)
         # diffusers forgets constructor defaults when a config moves to another class, and another
@@ -73,12 +87,18 @@ class CaptionScheduler(SchedulerMixin, ConfigMixin):
         schedule: NoiseSchedule,
         churn: float = 0.0,
         num_train_timesteps: int = 1000,
+        renoise: bool = False,
+        eta: float | None = None,
+        stride: int | None = None,
     ) -> CaptionScheduler:
         """The scheduler that samples a NoiseSchedule with steps equally spaced in its time."""
         return cls(
             num_train_timesteps=num_train_timesteps,
             trained_betas=schedule.betas(num_train_timesteps),
             churn=churn,
+            renoise=renoise,
+            eta=eta,
+            stride=stride,
         )
 
     def set_timesteps(
@@ -86,13 +106,18 @@ class CaptionScheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         """Choose the N noise levels of a sampling run: times 1, (N-1)/N, ..., 1/N of the schedule.
 
+        Or every `stride` timesteps, where that makes N.
         Raises ValueError for N < 1 or N above num_train_timesteps.
         """
         total = self.config.num_train_timesteps
         if not 1 <= num_inference_steps <= total:
             raise ValueError(f"num_inference_steps must be 1 to {total}, got {num_inference_steps}")
-        times = np.arange(num_inference_steps, 0, -1) / num_inference_steps
-        steps = np.round(times * total).astype(np.int64) - 1
+        stride = self.config.stride
+        if stride is not None and num_inference_steps == math.ceil(total / stride):
+            steps = np.arange(total - 1, -1, -stride)
+        else:
+            times = np.arange(num_inference_steps, 0, -1) / num_inference_steps
+            steps = np.round(times * total).astype(np.int64) - 1
         self.num_inference_steps = num_inference_steps
         self._levels = [*steps.tolist(), -1]
         self.timesteps = torch.from_numpy(steps).to(device)  # (N,)
@@ -145,12 +170,21 @@ class CaptionScheduler(SchedulerMixin, ConfigMixin):
         alpha, sigma = self._alpha_sigma(following)
         noise = (sample - alpha_now * clean) / sigma_now
         log_nsr_drop = 2.0 * math.log(sigma_now / alpha_now) - 2.0 * math.log(sigma / alpha)
-        renewed = -math.expm1(-self.config.churn * log_nsr_drop) if self.config.churn else 0.0
+        renewed = self._renewed(log_nsr_drop)
         stepped = alpha * clean + sigma * math.sqrt(1.0 - renewed) * noise
         if renewed > 0.0:
             fresh = randn_per_item(sample.shape, generator, sample.device, sample.dtype)
             stepped = stepped + sigma * math.sqrt(renewed) * fresh
         return stepped
+
+    def _renewed(self, log_nsr_drop: float) -> float:
+        """The share of the noise variance that is drawn anew on a way down of this length."""
+        config = self.config
+        if config.renoise:
+            return 1.0
+        if config.eta is not None:
+            return -math.expm1(-log_nsr_drop) * float(config.eta) ** 2
+        return -math.expm1(-config.churn * log_nsr_drop) if config.churn else 0.0
 
     def _alpha_sigma(self, timestep: int) -> tuple[float, float]:
         alpha_squared = float(self.alphas_cumprod[timestep])

@@ -89,7 +89,7 @@ class ClapScore:
     def _load(self) -> tuple[Any, Any]:
         from transformers import ClapModel, ClapProcessor
 
-        from dac_diffusion.captioning.pretrained import quiet_libraries
+        from dac_diffusion.libraries import quiet_libraries
 
         try:
             with quiet_libraries():

@@ -1,8 +1,9 @@
 """What a latent space of captions offers to the diffusion model, whichever arm it is.
 
-Two arms exist: embedding_space.py (learned token embeddings) and contextual_space.py (latents of
-a frozen sentence encoder). Both turn tokens into latents for training, and the denoiser's output
-into clean latents and token logits for training and sampling.
+Three exist: embedding_space.py (learned token embeddings), contextual_space.py (latents of a frozen
+sentence encoder) and split_bert_space.py (the paper's, between two layers of a BERT). All turn
+tokens into latents for training, and the denoiser's output into clean latents and token logits for
+training and sampling.
 """
 
 from __future__ import annotations
@@ -17,10 +18,15 @@ from torch.nn import functional
 
 @dataclass
 class Prediction:
-    """An estimate of clean captions: latents (..., L, D) and, if asked for, logits (..., L, V)."""
+    """An estimate of clean captions: latents (..., L, D) and, if asked for, logits (..., L, V).
+
+    error_scale: (..., 1, 1), what an error of `latents` is to be multiplied by to be the error of
+    what the network put out, if that is something else than clean latents.
+    """
 
     latents: Tensor
     logits: Tensor | None
+    error_scale: Tensor | None = None
 
 
 class LatentSpace(Protocol):

@@ -53,7 +53,7 @@ def load_sentence_encoder(path: str | Path | None = None) -> SentenceEncoder:
     The folder holds config.json, tokenizer.json and model.safetensors. Raises MissingExtraError
     where the package is not installed, CheckpointError where the folder is incomplete or damaged.
     """
-    folder = _installed_encoder_folder() if path is None else Path(path)
+    folder = installed_encoder_folder() if path is None else Path(path)
     names = ("config.json", "tokenizer.json", "model.safetensors")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -82,7 +82,7 @@ def load_sentence_encoder(path: str | Path | None = None) -> SentenceEncoder:
     return SentenceEncoder(model.eval().requires_grad_(False), tokenizer)
 
 
-def _installed_encoder_folder() -> Path:
+def installed_encoder_folder() -> Path:
     # find_spec locates a top-level package without running any of its code.
     spec = find_spec(SENTENCE_ENCODER_PACKAGE)
     if spec is None or not spec.submodule_search_locations:

@@ -27,6 +27,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[EOS]", "[BOS]")
 LETTERS_AND_DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
 LONGEST_ENDING = 6
 SHARE_OF_ENDINGS = 0.1
+ATTACHED = frozenset(",.;:!?")  # punctuation that follows a word without a space
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
@@ -49,12 +50,16 @@ def train_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrained
 def encode_captions(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int
 ) -> Tensor:
-    """Token ids (N, length): the caption, [EOS], then [PAD]; long captions are cut before [EOS]."""
-    token_ids = torch.full((len(texts), length), PAD_ID, dtype=torch.long)
+    """Token ids (N, length): the caption, [EOS], then [PAD]; long captions are cut before [EOS].
+
+    A tokenizer with a [CLS] token, such as BERT's, puts it first.
+    """
+    token_ids = torch.full((len(texts), length), tokenizer.pad_token_id, dtype=torch.long)
+    start = [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id]
     if texts:
         # Padding and cutting in the tokenizer would stay in its state, and in a saved tokenizer.
         for row, ids in enumerate(tokenizer(list(texts), add_special_tokens=False)["input_ids"]):
-            ids = [*ids[: length - 1], EOS_ID]
+            ids = [*[*start, *ids][: length - 1], tokenizer.eos_token_id]
             token_ids[row, : len(ids)] = torch.tensor(ids)
     return token_ids
 
@@ -64,28 +69,38 @@ def decode_captions(tokenizer: PreTrainedTokenizerFast, token_ids: Tensor) -> li
 
     Nothing else is repaired: repeated words stay visible.
     """
+    ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    special = set(tokenizer.all_special_ids)
     captions = []
     for row in token_ids.tolist():
-        caption_ids = takewhile(lambda token_id: token_id not in (EOS_ID, PAD_ID), row)
-        words = [token_id for token_id in caption_ids if token_id not in (UNK_ID, BOS_ID)]
+        caption_ids = takewhile(lambda token_id: token_id not in ends, row)
+        words = [token_id for token_id in caption_ids if token_id not in special]
         captions.append(join_tokens(tokenizer.convert_ids_to_tokens(words))[0])
     return captions
+
+
+def first_word_position(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Where a caption's first word stands: after [CLS], if the tokenizer has one."""
+    return 0 if tokenizer.cls_token_id is None else 1
 
 
 def join_tokens(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     """The text that tokens spell, and where each token lies in it: (start, end) in characters.
 
-    "##" pieces continue the word before; commas and apostrophes follow it without a space.
+    "##" pieces continue the word before. Punctuation and apostrophes follow it without a space, and
+    so does what comes after an apostrophe that is a token of its own ("don", "'", "t").
     """
     text = ""
     spans = []
+    before = ""
     for token in tokens:
-        attached = token.startswith(("##", ",", "'"))
+        attached = token.startswith(("##", "'")) or token in ATTACHED or before == "'"
         if text and not attached:
             text += " "
         start = len(text)
         text += token.removeprefix("##")
         spans.append((start, len(text)))
+        before = token
     return text, spans
 
 

@@ -13,15 +13,13 @@ from transformers import MBartForConditionalGeneration
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.autoregressive.decoding import DecodingSettings, decode
 from dac_diffusion.autoregressive.network import AudioProjection, caption_logits, encode_audio
-from dac_diffusion.captioning.pretrained import quiet_libraries
-from dac_diffusion.data.scene_cache import ScenePool
-from dac_diffusion.data.scene_features import SceneFeatures
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.files import atomic_folder
+from dac_diffusion.libraries import quiet_libraries
 from dac_diffusion.text.tokenizer import PAD_ID
+from dac_diffusion.training.caption_sources import CaptionBatch, CaptionSource, FrozenParts
 from dac_diffusion.training.captioner import CaptionerTrainingConfig
 from dac_diffusion.training.detectors import report_samples
-from dac_diffusion.training.scene_captions import CaptionBatch, FrozenParts, SceneCaptions
 
 
 class AutoregressiveTrainer(nn.Module):
@@ -59,18 +57,14 @@ class AutoregressiveTask:
         model: AutoregressiveTrainer,
         config: CaptionerTrainingConfig,
         parts: FrozenParts,
-        training: tuple[ScenePool, SceneFeatures],
-        validation: tuple[ScenePool, SceneFeatures],
+        training: CaptionSource,
+        validation: CaptionSource,
         max_length: int,
-        seed: int,
     ) -> None:
         self.model: nn.Module = model  # what the loop trains
         self.trainer, self.config, self.parts = model, config, parts
         self.max_length = max_length
-        shape = (config.clips_per_batch, config.captions_per_clip, max_length)
-        self.training, self.validation = SceneCaptions.of_both(
-            training, validation, parts.tokenizer, shape, seed
-        )
+        self.training, self.validation = training, validation
 
     def batch(self, step: int, rank: int, world_size: int) -> CaptionBatch:
         """Random scenes of the pool, each with new captions."""

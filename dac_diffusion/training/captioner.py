@@ -11,21 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from dac_diffusion.captioner import DiffusionCaptioner
-from dac_diffusion.data.scene_cache import ScenePool
-from dac_diffusion.data.scene_features import SceneFeatures
-from dac_diffusion.diffusion.denoiser import CaptionDenoiser
+from dac_diffusion.diffusion.audio_conditioning import AudioConditionedDenoiser
 from dac_diffusion.diffusion.objective import ObjectiveConfig, denoising_loss
 from dac_diffusion.diffusion.sampling import sample_latents
 from dac_diffusion.diffusion.schedule import NoiseSchedule
 from dac_diffusion.diffusion.scheduler import CaptionScheduler
 from dac_diffusion.encoders.base import AudioFeatures
+from dac_diffusion.errors import ConfigError
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.text.contextual_space import ContextualSpace
 from dac_diffusion.text.embedding_space import EmbeddingSpace
+from dac_diffusion.text.split_bert_space import SplitBertSpace
+from dac_diffusion.text.tokenizer import first_word_position
+from dac_diffusion.training.caption_sources import CaptionBatch, CaptionSource, FrozenParts
 from dac_diffusion.training.detectors import embedding_distance, report_samples
-from dac_diffusion.training.scene_captions import CaptionBatch, FrozenParts, SceneCaptions
 
-LatentSpaceModule = EmbeddingSpace | ContextualSpace
+LatentSpaceModule = EmbeddingSpace | ContextualSpace | SplitBertSpace
 RECENT_STEPS = 50  # whose losses are logged by noise level at an evaluation
 NOISE_LEVELS = 5
 
@@ -41,7 +42,45 @@ class CaptionerTrainingConfig:
     fit_schedule_every: int = 500
     compile_denoiser: bool = False  # a quarter faster on CPUs, after a minute or two of compiling
     evaluation_clips: int = 100
-    evaluation_steps: int = 8
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How the captioner samples unless a call says otherwise, in evaluation as well.
+
+    stride, renoise, eta, churn: diffusion/scheduler.py; refined_share: diffusion/sampling.py;
+    collapse_repeats: text/repeats.py. likelihood_weight needs a latent space of embeddings, where
+    the default is .2, else 0.
+    """
+
+    num_steps: int = 8
+    guidance_scale: float = 1.0
+    num_candidates: int = 10
+    initial_noise_scale: float = 1.0
+    churn: float = 0.0
+    renoise: bool = False
+    eta: float | None = None
+    stride: int | None = None
+    refined_share: float = 0.0
+    collapse_repeats: bool = False
+    likelihood_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a value that makes no sense."""
+        if (self.churn > 0.0) + self.renoise + (self.eta is not None) > 1:
+            raise ConfigError(
+                "sampling: churn, renoise and eta exclude each other; set one of them"
+            )
+        for name, low, high in (("eta", 0.0, 1.0), ("refined_share", 0.0, 0.99)):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"sampling.{name}={value}: must be from {low:g} to {high:g}")
+        for name in ("num_steps", "num_candidates", "stride"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"sampling.{name}={value}: must be at least 1")
+        if self.churn < 0.0:
+            raise ConfigError(f"sampling.churn={self.churn}: must be at least 0")
 
 
 class CaptionerTrainer(nn.Module):
@@ -49,7 +88,7 @@ class CaptionerTrainer(nn.Module):
 
     def __init__(
         self,
-        denoiser: CaptionDenoiser,
+        denoiser: AudioConditionedDenoiser,
         space: LatentSpaceModule,
         schedule: NoiseSchedule,
         config: ObjectiveConfig,
@@ -61,7 +100,7 @@ class CaptionerTrainer(nn.Module):
         # In a tuple, so that it is no second copy of the same weights in checkpoints. Only training
         # calls it: evaluation has other shapes, for which it would be compiled again.
         compiled = torch.compile(denoiser) if compile_denoiser else denoiser
-        self._in_training = (cast(CaptionDenoiser, compiled),)
+        self._in_training = (cast(AudioConditionedDenoiser, compiled),)
         self.schedule, self.config, self.pad_id = schedule, config, pad_id
 
     def forward(self, batch: CaptionBatch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -88,17 +127,16 @@ class CaptionerTask:
         model: CaptionerTrainer,
         config: CaptionerTrainingConfig,
         parts: FrozenParts,
-        training: tuple[ScenePool, SceneFeatures],
-        validation: tuple[ScenePool, SceneFeatures],
-        seed: int,
+        training: CaptionSource,
+        validation: CaptionSource,
+        sampling: SamplingConfig | None = None,
+        fit_schedule: bool = True,
     ) -> None:
         self.model: nn.Module = model  # what the loop trains
         self.trainer, self.config, self.parts = model, config, parts
-        length = model.denoiser.config.max_length
-        shape = (config.clips_per_batch, config.captions_per_clip, length)
-        self.training, self.validation = SceneCaptions.of_both(
-            training, validation, parts.tokenizer, shape, seed
-        )
+        self.training, self.validation = training, validation
+        self.sampling = sampling or SamplingConfig()
+        self.fit_schedule = fit_schedule
         self._seen: list[tuple[Tensor, Tensor]] = []  # (log-NSR, loss) since the last fit
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=RECENT_STEPS)
 
@@ -108,10 +146,12 @@ class CaptionerTask:
 
     def after_step(self, step: int, outputs: dict[str, Tensor]) -> None:
         """Refit the noise schedule to the loss now and then (facts: CDCD's time warping)."""
-        self._seen.append((outputs["log_nsr"].cpu(), outputs["per_example"].cpu()))
-        self._recent.append(self._seen[-1])
+        seen = outputs["log_nsr"].cpu(), outputs["per_example"].cpu()
+        self._recent.append(seen)
+        if self.fit_schedule:
+            self._seen.append(seen)
         due = step >= self.config.fit_schedule_from and step % self.config.fit_schedule_every == 0
-        if due:
+        if due and self._seen:
             log_nsr, loss = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
             self.trainer.schedule = self.trainer.schedule.fit(log_nsr, loss)
             self._seen.clear()
@@ -130,18 +170,33 @@ class CaptionerTask:
 
     def sample(self, audio: AudioFeatures) -> Tensor:
         """One raw caption per clip, unranked, as token ids (B, L); the same on every call."""
-        denoiser, clips = self.trainer.denoiser, len(audio.features)
+        denoiser, clips, sampling = self.trainer.denoiser, len(audio.features), self.sampling
         return sample_latents(
             denoiser,
             self.trainer.space,
-            CaptionScheduler.from_schedule(self.trainer.schedule),
+            self.scheduler(),
             denoiser.prepare_audio(audio),
             num_captions=1,
             length=denoiser.config.max_length,
             generators=[torch.Generator().manual_seed(clip) for clip in range(clips)],
-            num_steps=self.config.evaluation_steps,
+            num_steps=sampling.num_steps,
+            guidance_scale=sampling.guidance_scale,
+            initial_noise_scale=sampling.initial_noise_scale,
+            refined_share=sampling.refined_share,
             never_first=self.parts.tokenizer.all_special_ids,
+            first_word=first_word_position(self.parts.tokenizer),
         )[:, 0]  # (B, L)
+
+    def scheduler(self) -> CaptionScheduler:
+        """The sampler over the schedule as it is now."""
+        sampling = self.sampling
+        return CaptionScheduler.from_schedule(
+            self.trainer.schedule,
+            churn=sampling.churn,
+            renoise=sampling.renoise,
+            eta=sampling.eta,
+            stride=sampling.stride,
+        )
 
     def _log_noise_levels(self, writer: Any, step: int) -> None:
         """Write the recent cross-entropy in each of a few equal shares of the noise schedule."""
@@ -158,16 +213,23 @@ class CaptionerTask:
 
     def captioner(self) -> DiffusionCaptioner:
         """The captioner made of the current weights."""
-        scheduler = CaptionScheduler.from_schedule(self.trainer.schedule)
+        sampling, can_encode = self.sampling, isinstance(self.trainer.space, EmbeddingSpace)
+        weight = sampling.likelihood_weight
         return DiffusionCaptioner(
             encoder=self.parts.encoder,
             denoiser=self.trainer.denoiser,
             latent_space=self.trainer.space,
             tokenizer=self.parts.tokenizer,
-            scheduler=scheduler,
+            scheduler=self.scheduler(),
             scorer=self.parts.scorer,
-            # The contextual space cannot encode captions without MiniLM, so it has no likelihood.
-            likelihood_weight=0.2 if isinstance(self.trainer.space, EmbeddingSpace) else 0.0,
+            num_steps=sampling.num_steps,
+            num_candidates=sampling.num_candidates,
+            guidance_scale=sampling.guidance_scale,
+            initial_noise_scale=sampling.initial_noise_scale,
+            # The others cannot encode captions without their text encoder, so have no likelihood.
+            likelihood_weight=weight if weight is not None else 0.2 * can_encode,
+            refined_share=sampling.refined_share,
+            collapse_repeats=sampling.collapse_repeats,
         )
 
     def state(self) -> dict[str, Any]:

@@ -7,11 +7,40 @@ from typing import Literal
 
 from dac_diffusion.autoregressive.network import AutoregressiveConfig
 from dac_diffusion.data.augmentation import AugmentationConfig
+from dac_diffusion.data.published.loading import DatasetName
+from dac_diffusion.data.published.wavcaps import WavCapsSettings
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.diffusion.objective import ObjectiveConfig
-from dac_diffusion.training.captioner import CaptionerTrainingConfig
+from dac_diffusion.encoders.loading import EncoderName
+from dac_diffusion.training.captioner import CaptionerTrainingConfig, SamplingConfig
 from dac_diffusion.training.encoder import EncoderTrainingConfig
+from dac_diffusion.training.rounding_head import HeadTrainingConfig
+from dac_diffusion.training.scorer import ScorerTrainingConfig
 from dac_diffusion.training.task import LoopConfig
+
+
+@dataclass(frozen=True)
+class SplitBertConfig:
+    """The paper's latent space (text/split_bert_space.py); see there for what the settings mean.
+
+    bert: "minilm" (extra `contextual`), a folder, a Hub id such as google-bert/bert-base-uncased,
+    or "random" for a small untrained one. vocabulary: "captions" keeps only the tokens that the
+    training captions use, which is much faster on a CPU.
+    """
+
+    bert: str = "google-bert/bert-base-uncased"
+    split_layer: int = 6
+    vocabulary: Literal["all", "captions"] = "all"
+    extra_linear_layers: int = 1
+    train_upper: bool = False
+    attend_to_padding: bool = True
+    prediction_type: Literal["sample", "epsilon", "v_prediction"] = "sample"
+    distance: Literal["squared", "l2_norm"] = "squared"
+    mse_weight: float = 1.0
+    cross_entropy_weight: float = 0.2
+    valid_token_weight: float = 1.0
+    statistics_captions: int = 5000  # from which mean and deviation are taken
+    head: HeadTrainingConfig = field(default_factory=HeadTrainingConfig)
 
 
 @dataclass(frozen=True)
@@ -21,16 +50,27 @@ class TextConfig:
     vocabulary_size: int = 1500
     caption_files: tuple[str, ...] = ()  # further captions for the vocabulary: AudioCaps, Clotho
     max_length: int = 24
-    latent_space: Literal["embedding", "contextual"] = "embedding"
-    latent_dim: int = 128  # of the embedding space; the contextual one has its encoder's
+    latent_space: Literal["embedding", "contextual", "split_bert"] = "embedding"
+    latent_dim: int = 128  # of the embedding space; the others have their encoder's
     embedding_std: float = 0.1  # of the embeddings at the start; see text/embedding_space.py
     likelihood: Literal["off", "learned", "exact"] = "off"
+    split_bert: SplitBertConfig = field(default_factory=SplitBertConfig)
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes of the audio encoder; `pretrained` is a folder of an earlier encoder stage."""
+    """The audio encoder, by name (encoders/loading.py).
 
+    "small" is trained here with the sizes below, or taken from `pretrained`, the folder of an
+    earlier encoder stage or "builtin". The others are frozen and load their published `weights`;
+    "random" makes a small untrained one, for trials. window_seconds: the longest audio they take
+    at once; frequency_pooling: see the encoders on spectrogram patches.
+    """
+
+    name: EncoderName = "small"
+    weights: str | None = None
+    window_seconds: float | None = None
+    frequency_pooling: Literal["none", "mean"] = "none"
     pretrained: str | None = None
     channels: tuple[int, ...] = (32, 64, 160, 320)
     width: int = 256
@@ -39,25 +79,66 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True)
-class DenoiserConfig:
-    """Sizes of the denoiser."""
+class DatasetConfig:
+    """A captioned data set in its own files; see data/published/ for their layouts."""
 
+    name: DatasetName
+    captions: str
+    audio: str
+    wavcaps: WavCapsSettings | None = None
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is captioned: published data sets; without any, the built-in scenes.
+
+    Their features are computed once into features_dir (default: in output_dir), as by
+    `dac-diffusion prepare features`, on `processes` processes.
+    """
+
+    training: tuple[DatasetConfig, ...] = ()
+    validation: tuple[DatasetConfig, ...] = ()
+    features_dir: str | None = None
+    processes: int = 1
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Which denoiser, and its sizes: of this project ("caption"), or of the paper.
+
+    depth: of "uvit" the layers on each of its ways. local_reach is for "caption" alone (0: only
+    attention tells which word stands beside which), pooled_condition for the paper's two.
+    """
+
+    kind: Literal["caption", "dit", "uvit"] = "caption"
     width: int = 256
     depth: int = 8
     heads: int = 4
     mlp_ratio: float = 4.0
     dropout: float = 0.0
-    local_reach: int = 2  # 0: attention alone tells which word stands beside which
+    local_reach: int = 2
+    pooled_condition: bool = True
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The noise schedule that training starts from, before it is fitted to the loss."""
+    """The noise schedule of training and sampling.
 
-    kind: Literal["gumbel", "tangent"] = "gumbel"
+    fit: follow the loss as training goes on (diffusion/schedule.py); otherwise it stays as it is.
+    noise_variance: factor on the variance of the noise, in training and sampling alike; LaDiC's
+    code has 4, in training only.
+    """
+
+    kind: Literal["gumbel", "tangent", "linear", "cosine"] = "gumbel"
     location: float = 3.0
     scale: float = 1.0
     tangent_strength: float = 7.0
+    first_beta: float = 1e-4  # of the linear one, with the next two
+    last_beta: float = 0.02
+    timesteps: int = 1000  # of the linear and the cosine one
+    noise_variance: float = 1.0
+    fit: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,14 +155,18 @@ class TrainingConfig:
     cache_dir: str | None = None  # for rendered scenes; default: inside output_dir
     soundscapes: SoundscapeConfig = field(default_factory=SoundscapeConfig)
     text: TextConfig = field(default_factory=TextConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     encoder_training: EncoderTrainingConfig = field(default_factory=EncoderTrainingConfig)
     encoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=3000))
+    scorer: ScorerTrainingConfig = field(default_factory=ScorerTrainingConfig)
+    scorer_loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=2000))
     feature_augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     system: Literal["diffusion", "autoregressive"] = "diffusion"
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     autoregressive: AutoregressiveConfig = field(default_factory=AutoregressiveConfig)
     label_smoothing: float = 0.1  # of the autoregressive captioner's cross-entropy
     captioner_training: CaptionerTrainingConfig = field(default_factory=CaptionerTrainingConfig)

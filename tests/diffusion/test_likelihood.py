@@ -1,7 +1,7 @@
 import torch
 
 from dac_diffusion.captioner import DiffusionCaptioner
-from dac_diffusion.diffusion.denoiser import AudioMemory
+from dac_diffusion.diffusion.audio_conditioning import AudioMemory
 from dac_diffusion.diffusion.likelihood import denoising_log_likelihood
 from dac_diffusion.encoders.base import AudioFeatures
 from tests.helpers import tiny_captioner

@@ -3,7 +3,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
-from dac_diffusion.diffusion.sampling import sample_latents
+from dac_diffusion.diffusion.sampling import _least, sample_latents
 from dac_diffusion.diffusion.scheduler import CaptionScheduler
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.text.embedding_space import EmbeddingSpace
@@ -123,3 +123,54 @@ def test_misuse_is_an_error(models, audio):
         )
     with pytest.raises(ValueError, match="num_inference_steps"):
         sample(models, audio, [0], num_steps=0)
+
+
+def test_the_least_certain_positions_are_drawn_again_beside_the_others(models, audio):
+    denoiser, _ = models
+    clips = [0, 1]
+    sample(models, audio, clips)
+    plain = [call[0] for call in denoiser.calls]
+    sample(models, audio, clips, refined_share=0.5)
+    assert len(denoiser.calls) == 8  # twice the calls
+    for (noisy, _, _), expected in zip(denoiser.calls[:4], plain, strict=True):
+        assert torch.equal(noisy, expected)
+    noisy, log_nsr, estimate = denoiser.calls[4]
+    assert torch.equal(log_nsr, denoiser.calls[0][1])  # from the noisiest level again
+    assert estimate is None
+    # Half of every caption's positions hold clean latents, of the table's constant norm or less
+    # (a mean of rows); the others fresh noise that is not that of the first run.
+    again = (noisy != denoiser.calls[0][0]).any(dim=-1)
+    assert again.all()
+    renewed = sample_noise(clips, skip=1)
+    is_noise = torch.isclose(noisy, renewed, atol=1e-6).all(dim=-1)  # (B, K, L)
+    assert (is_noise.sum(dim=-1) == LENGTH // 2).all()
+
+
+def sample_noise(clips, skip):
+    """What each clip's generator gives for a draw of latents after `skip` others."""
+    noise = []
+    for clip in clips:
+        generator = torch.Generator().manual_seed(clip)
+        draws = [torch.randn(CAPTIONS, LENGTH, 32, generator=generator) for _ in range(skip + 1)]
+        noise.append(draws[-1])
+    return torch.stack(noise)
+
+
+def test_which_positions_are_least_certain():
+    confidence = torch.tensor([[[0.9, 0.1, 0.5, 0.3]]])
+    assert _least(confidence, 0.5).tolist() == [[[False, True, False, True]]]
+    assert _least(confidence, 0.25).tolist() == [[[False, True, False, False]]]
+
+
+def test_the_callback_counts_the_calls_of_both_runs(models, audio):
+    seen = []
+    sample(models, audio, [0], refined_share=0.5, callback=lambda i, n, ids: seen.append((i, n)))
+    assert seen == [(i, 8) for i in range(8)]
+
+
+def test_a_banned_token_is_banned_where_the_first_word_stands(models, audio):
+    first = sample(models, audio, [0, 1])
+    banned = first[..., 1].flatten().unique().tolist()
+    second = sample(models, audio, [0, 1], never_first=banned, first_word=1)
+    assert not set(second[..., 1].flatten().tolist()) & set(banned)
+    assert torch.equal(first[..., 0], second[..., 0])

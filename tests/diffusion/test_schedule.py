@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
 from dac_diffusion.diffusion.schedule import NoiseSchedule, _isotonic, stratified_times
 
@@ -100,6 +101,27 @@ def test_fit_puts_the_density_where_the_loss_rises():
     times = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9])
     expected = 2.0 + 0.8 * torch.logit(times)
     torch.testing.assert_close(fitted.log_nsr(times), expected, atol=0.35, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["linear", "squaredcos_cap_v2"])
+def test_the_papers_schedules_are_those_of_diffusers(kind):
+    ours = NoiseSchedule.linear() if kind == "linear" else NoiseSchedule.cosine()
+    stock = DDPMScheduler(1000, beta_schedule=kind, beta_start=1e-4, beta_end=0.02)
+    expected = stock.alphas_cumprod.double().numpy()
+    np.testing.assert_allclose(ours.alphas_cumprod(1000), expected, rtol=2e-4)
+    # Between two timesteps, and before the first, it goes on without a jump.
+    levels = ours.log_nsr(torch.linspace(0, 1, 4001))
+    assert (levels.diff() > 0).all()
+    assert levels.diff().max() < 4
+
+
+def test_more_noise_multiplies_its_variance():
+    plain = NoiseSchedule.linear()
+    noisier = plain.with_more_noise(4.0)
+    times = torch.linspace(0, 1, 11)
+    torch.testing.assert_close(
+        noisier.log_nsr(times).exp(), 4 * plain.log_nsr(times).exp(), rtol=1e-4, atol=0
+    )
 
 
 def test_fit_keeps_the_schedule_without_a_rise_or_without_data():

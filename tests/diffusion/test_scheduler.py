@@ -48,6 +48,52 @@ def test_churn_one_is_the_ancestral_sampler():
     torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_eta_is_that_of_stock_ddim(eta):
+    ours = CaptionScheduler.from_schedule(NoiseSchedule.linear(), eta=eta)
+    stock = DDIMScheduler.from_config(ours.config)
+    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    mine = run(ours, 8, noise, generator=torch.Generator().manual_seed(5))
+    theirs = run(stock, 8, noise, generator=torch.Generator().manual_seed(5), eta=eta)
+    torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-3)
+
+
+def test_renoise_adds_fresh_noise_to_the_estimate():
+    scheduler = CaptionScheduler.from_schedule(NoiseSchedule.linear(), renoise=True)
+    scheduler.set_timesteps(4)
+    clean, latents = torch.randn(2, *SHAPE)
+    now, following = scheduler.timesteps[1:3]
+    stepped = scheduler.step(
+        clean, now, latents, torch.Generator().manual_seed(3), return_dict=False
+    )[0]
+    fresh = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
+    expected = scheduler.add_noise(clean, fresh, following[None])
+    torch.testing.assert_close(stepped, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_stride_of_60_is_17_calls_from_999_to_39():
+    scheduler = CaptionScheduler.from_schedule(NoiseSchedule.linear(), stride=60)
+    scheduler.set_timesteps(17)
+    assert scheduler.timesteps.tolist() == list(range(999, 38, -60))
+    assert len(scheduler.timesteps) == 17
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps.tolist() == [999, 749, 499, 249]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eta": 1.5}, "eta must be from 0 to 1"),
+        ({"eta": 0.5, "renoise": True}, "exclude each other"),
+        ({"churn": 0.5, "renoise": True}, "exclude each other"),
+        ({"stride": 0}, "stride must be 1 to 1000"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CaptionScheduler(**settings)
+
+
 def test_stock_schedulers_take_over_the_schedule_and_the_settings():
     ours = CaptionScheduler.from_schedule(NoiseSchedule.gumbel(2.0, 0.5))
     for stock_class in (DDIMScheduler, DPMSolverMultistepScheduler):

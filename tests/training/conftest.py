@@ -8,7 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from dac_diffusion.data.scene_cache import ScenePool
-    from dac_diffusion.training.scene_captions import FrozenParts
+    from dac_diffusion.training.caption_sources import FrozenParts
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def parts(pools: tuple[ScenePool, ScenePool]) -> FrozenParts:
     from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
     from dac_diffusion.ranking.similarity import AudioTextScorer
     from dac_diffusion.text.tokenizer import train_tokenizer
-    from dac_diffusion.training.scene_captions import FrozenParts
+    from dac_diffusion.training.caption_sources import FrozenParts
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -21,9 +21,9 @@ from dac_diffusion.data.scene_features import Hearings, encode_pool
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.text.tokenizer import PAD_ID
 from dac_diffusion.training.autoregressive import AutoregressiveTask, AutoregressiveTrainer
+from dac_diffusion.training.caption_sources import BatchShape, FrozenParts, SceneCaptions
 from dac_diffusion.training.captioner import CaptionerTrainingConfig
 from dac_diffusion.training.run import train
-from dac_diffusion.training.scene_captions import FrozenParts
 from tests.training.test_run import SMALL
 
 CLIPS, PER_CLIP, LENGTH = 6, 3, 24
@@ -45,8 +45,12 @@ def task(parts: FrozenParts, pools: tuple[ScenePool, ScenePool]) -> Autoregressi
         build_network(SIZES, len(parts.tokenizer)),
         label_smoothing=0.1,
     )
-    training, validation = zip(pools, encoded, strict=True)
-    return AutoregressiveTask(trainer, CONFIG, parts, training, validation, LENGTH, seed=4)
+    shape = BatchShape(CLIPS, PER_CLIP, LENGTH)
+    sources = (
+        SceneCaptions(pool, features, parts.tokenizer, shape, 4)
+        for pool, features in zip(pools, encoded, strict=True)
+    )
+    return AutoregressiveTask(trainer, CONFIG, parts, *sources, LENGTH)
 
 
 def test_the_loss_is_the_mean_over_the_tokens_before_padding(task: AutoregressiveTask) -> None:

@@ -15,12 +15,13 @@ from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.diffusion.schedule import NoiseSchedule
 from dac_diffusion.text.embedding_space import EmbeddingSpace
 from dac_diffusion.text.tokenizer import decode_captions
+from dac_diffusion.training.caption_sources import BatchShape, FrozenParts, SceneCaptions
 from dac_diffusion.training.captioner import (
     CaptionerTask,
     CaptionerTrainer,
     CaptionerTrainingConfig,
+    SamplingConfig,
 )
-from dac_diffusion.training.scene_captions import FrozenParts
 
 CLIPS, PER_CLIP, LENGTH = 6, 3, 24
 CONFIG = CaptionerTrainingConfig(
@@ -29,7 +30,6 @@ CONFIG = CaptionerTrainingConfig(
     fit_schedule_from=2,
     fit_schedule_every=2,
     evaluation_clips=4,
-    evaluation_steps=2,
 )
 
 
@@ -49,7 +49,9 @@ def make_task(parts: FrozenParts, training: tuple, validation: tuple) -> Caption
     )
     space = EmbeddingSpace(len(parts.tokenizer), 16, initial_std=1.0)
     trainer = CaptionerTrainer(denoiser, space, NoiseSchedule.gumbel(), ObjectiveConfig(), 0)
-    return CaptionerTask(trainer, CONFIG, parts, training, validation, seed=4)
+    shape = BatchShape(CLIPS, PER_CLIP, LENGTH)
+    sources = (SceneCaptions(*each, parts.tokenizer, shape, 4) for each in (training, validation))
+    return CaptionerTask(trainer, CONFIG, parts, *sources, SamplingConfig(num_steps=2))
 
 
 def copy_of(task: CaptionerTask) -> CaptionerTask:
@@ -87,7 +89,7 @@ def test_captions_belong_to_the_features_beside_them(
     named = [f"scene {'abcdefghijklmnop'[index]}" for index in range(16)]
     numbers = {id(scene): index for index, scene in enumerate(task.training.pool.scenes)}
     monkeypatch.setattr(
-        "dac_diffusion.training.scene_captions.write_captions",
+        "dac_diffusion.training.caption_sources.write_captions",
         lambda scene, rng, count: [named[numbers[id(scene)]]] * count,
     )
     batch = task.batch(0, 0, 1)

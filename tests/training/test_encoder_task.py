@@ -10,6 +10,7 @@ from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.data.soundscapes.captions import labels, write_captions
 from dac_diffusion.data.soundscapes.scenes import PlacedEvent, Relation, Scene
+from dac_diffusion.training.caption_sources import FrozenParts
 from dac_diffusion.training.encoder import (
     EncoderBatch,
     EncoderTask,
@@ -18,8 +19,7 @@ from dac_diffusion.training.encoder import (
     activity_targets,
     alter_scene,
 )
-from dac_diffusion.training.run import load_encoder_stage
-from dac_diffusion.training.scene_captions import FrozenParts
+from dac_diffusion.training.preparation import load_encoder_stage
 
 SCENES: dict[Relation, Scene] = {
     relation: Scene(tuple(events), relation, 6.0)

@@ -9,7 +9,7 @@ from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
 from dac_diffusion.errors import CheckpointError, ConfigError
 from dac_diffusion.text.embedding_space import EmbeddingSpace
-from dac_diffusion.training.run import take_over_weights
+from dac_diffusion.training.building import take_over_weights
 from tests.helpers import tiny_captioner
 
 

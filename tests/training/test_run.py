@@ -19,8 +19,9 @@ from dac_diffusion.configuration import config_to_dict, load_config
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.errors import ConfigError, DataError
 from dac_diffusion.text.tokenizer import encode_captions
+from dac_diffusion.training.building import make_words
 from dac_diffusion.training.checkpoints import list_checkpoints
-from dac_diffusion.training.run import make_tokenizer, train
+from dac_diffusion.training.run import train
 from dac_diffusion.training.settings import TextConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ SMALL = (
     "soundscapes.longest_seconds=3.0",
     "encoder_loop.max_steps=2",
     "captioner_training.evaluation_clips=4",
-    "captioner_training.evaluation_steps=2",
+    "sampling.num_steps=2",
 )
 
 
@@ -216,10 +217,11 @@ def test_further_captions_extend_the_vocabulary(
 ) -> None:
     table = tmp_path / "more.csv"
     table.write_text("file_name,caption_1\n" + "a.wav,a zeppelin zooms\n" * 50)
-    plain = make_tokenizer(TextConfig(vocabulary_size=400), pools[0])
-    more = make_tokenizer(TextConfig(vocabulary_size=400, caption_files=(str(table),)), pools[0])
+    captions = [text for group in pools[0].captions for text in group]
+    plain = make_words(TextConfig(vocabulary_size=400), captions, 0)
+    more = make_words(TextConfig(vocabulary_size=400, caption_files=(str(table),)), captions, 0)
     lengths = [
-        int((encode_captions(tokenizer, ["a zeppelin zooms"], 24) != 0).sum())
-        for tokenizer in (plain, more)
+        int((encode_captions(words.tokenizer, ["a zeppelin zooms"], 24) != 0).sum())
+        for words in (plain, more)
     ]
     assert lengths[1] == 4 < lengths[0]  # three words and the end

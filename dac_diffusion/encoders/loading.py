@@ -1,0 +1,126 @@
+"""Audio encoders by name, with published weights from a local file or folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from dac_diffusion.errors import CheckpointError, ConfigError
+from dac_diffusion.libraries import quiet_libraries
+
+EncoderName = Literal["small", "beats", "ced", "htsat", "laion_clap"]
+
+
+def load_encoder(
+    name: str,
+    weights: str | Path,
+    window_seconds: float | None = None,
+    frequency_pooling: Literal["none", "mean"] | None = None,
+) -> Any:  # an AudioEncoder that is an nn.Module
+    """An audio encoder in evaluation mode, its weights frozen.
+
+    name: "small" (the one trained here: a folder with its config.json, or "builtin"), "beats" and
+    "ced" (the published .pt files), "htsat" (a transformers ClapModel folder or Hub id),
+    "laion_clap" (the original .pt files, needs the extra `laion-clap`). Instead of published
+    weights, `weights` may be the `encoder` folder of a saved captioner. window_seconds: the longest
+    audio it takes at once; frequency_pooling: of all but "small"; both as they are if None.
+    Raises ConfigError for another name or setting, CheckpointError for weights that are missing,
+    damaged or of another model.
+    """
+    cls = _encoder_class(name)
+    if _is_saved(Path(weights), cls.__name__):
+        encoder = _read_saved(cls, Path(weights))
+        if window_seconds is not None:
+            encoder.window_seconds = window_seconds
+            encoder.register_to_config(window_seconds=window_seconds)
+    else:
+        encoder = cls.from_published(weights, window_seconds)
+    if frequency_pooling is not None:
+        if name == "small":
+            raise ConfigError("frequency_pooling: the small encoder has no such setting; remove it")
+        encoder.frequency_pooling = frequency_pooling
+        encoder.register_to_config(frequency_pooling=frequency_pooling)
+    return encoder.eval().requires_grad_(False)
+
+
+def random_encoder(name: str, seed: int = 0) -> Any:
+    """A small untrained encoder of a kind, for trials from nothing; raises ConfigError."""
+    cls = _encoder_class(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name == "beats":
+            encoder = cls(
+                encoder_layers=2,
+                encoder_embed_dim=48,
+                encoder_ffn_embed_dim=96,
+                encoder_attention_heads=4,
+                embed_dim=32,
+                conv_pos_groups=4,
+            )
+        elif name == "ced":
+            encoder = cls(embed_dim=48, depth=2, num_heads=4, mlp_dim=96)
+        elif name == "htsat":
+            encoder = cls(clap_config=_small_htsat())
+        else:
+            raise ConfigError(f"encoder.weights=random: not possible for {name}; give its weights")
+    return encoder.eval().requires_grad_(False)
+
+
+def _small_htsat() -> dict[str, Any]:
+    return {
+        "patch_embeds_hidden_size": 16,
+        "hidden_size": 128,
+        "projection_dim": 32,
+        "depths": [1, 1, 1, 1],
+        "num_attention_heads": [1, 2, 4, 8],
+        "enable_fusion": False,
+    }
+
+
+def _encoder_class(name: str) -> Any:
+    if name == "beats":
+        from dac_diffusion.encoders.beats import BeatsEncoder
+
+        return BeatsEncoder
+    if name == "ced":
+        from dac_diffusion.encoders.ced import CedEncoder
+
+        return CedEncoder
+    if name == "htsat":
+        from dac_diffusion.encoders.htsat import HtsatEncoder
+
+        return HtsatEncoder
+    if name == "laion_clap":
+        from dac_diffusion.encoders.laion_clap import LaionClapEncoder
+
+        return LaionClapEncoder
+    if name == "small":
+        from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
+
+        return ConvolutionalEncoder
+    names = ", ".join(get_args(EncoderName))
+    raise ConfigError(f"encoder={name!r} is unknown: use one of {names}")
+
+
+def _is_saved(folder: Path, class_name: str) -> bool:
+    """Whether a folder was made by this class's save_pretrained."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("_class_name") == class_name
+
+
+def _read_saved(cls: Any, folder: Path) -> Any:
+    try:
+        with quiet_libraries():
+            return cls.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # the readers raise many kinds
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(
+            f"{folder}: cannot be read as an encoder ({type(error).__name__}: {reason}); "
+            "copy it again"
+        ) from error

@@ -1,0 +1,166 @@
+"""Batches of clips and captions, which every captioner here is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from dac_diffusion.data.feature_cache import FeatureCache
+from dac_diffusion.data.scene_cache import ScenePool
+from dac_diffusion.data.scene_features import SceneFeatures
+from dac_diffusion.data.soundscapes.captions import write_captions
+from dac_diffusion.encoders.base import AudioFeatures
+from dac_diffusion.errors import DataError
+from dac_diffusion.ranking.similarity import AudioTextScorer
+from dac_diffusion.text.tokenizer import encode_captions
+
+
+@dataclass(frozen=True)
+class FrozenParts:
+    """What the captioner needs and its training leaves as it is; encoder: any AudioEncoder."""
+
+    encoder: Any
+    scorer: AudioTextScorer
+    tokenizer: PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class CaptionBatch:
+    """Features of B clips and K captions of each, token_ids (B, K, L)."""
+
+    audio: AudioFeatures
+    token_ids: Tensor
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """How many clips a batch has, how many captions each, of how many tokens."""
+
+    clips: int
+    captions: int
+    length: int
+
+
+class CaptionSource(Protocol):
+    """Where batches come from: scenes with fresh captions, or a feature cache of recordings."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """What the captions are tokenized with."""
+
+    def batch(self, step: int, rank: int) -> CaptionBatch:
+        """Random clips with captions; a pure function of its arguments."""
+
+    def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
+        """Features and references of the first clips: fixed validation clips."""
+
+
+@dataclass(frozen=True)
+class SceneCaptions:
+    """Rendered scenes and their features, with new captions in every batch."""
+
+    pool: ScenePool
+    features: SceneFeatures
+    tokenizer: PreTrainedTokenizerFast
+    shape: BatchShape
+    seed: int
+
+    def batch(self, step: int, rank: int) -> CaptionBatch:
+        """Random scenes of the pool, each with new captions."""
+        rng = np.random.default_rng([self.seed, 2, step, rank])
+        shape = self.shape
+        scenes = rng.integers(len(self.pool), size=shape.clips)
+        views = rng.integers(self.features.num_views, size=shape.clips)
+        texts: list[str] = []
+        for index in scenes:
+            texts += write_captions(self.pool.scenes[int(index)], rng, shape.captions)
+        token_ids = encode_captions(self.tokenizer, texts, shape.length)
+        return CaptionBatch(
+            self.features.select(scenes, views),
+            token_ids.view(shape.clips, shape.captions, shape.length),
+        )
+
+    def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
+        """Features of the first scenes, unaltered, and their references."""
+        count = min(count, len(self.pool))
+        audio = self.features.select(np.arange(count), np.zeros(count, dtype=np.int64))
+        return audio, [list(self.pool.captions[i]) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class CachedCaptions:
+    """Recordings of one or several data sets with features and captions from their caches.
+
+    Every clip of every data set is equally likely. A clip with fewer captions than a batch wants
+    has some of them twice.
+    """
+
+    caches: Sequence[FeatureCache]
+    tokenizer: PreTrainedTokenizerFast
+    shape: BatchShape
+    seed: int
+
+    def __len__(self) -> int:
+        return sum(len(cache) for cache in self.caches)
+
+    def batch(self, step: int, rank: int) -> CaptionBatch:
+        """Random clips, each with captions drawn from its own."""
+        rng = np.random.default_rng([self.seed, 3, step, rank])
+        shape = self.shape
+        chosen = rng.integers(len(self), size=shape.clips)
+        texts: list[str] = []
+        for index in chosen:
+            cache, place = self._find(int(index))
+            own = cache.captions(place)
+            order = rng.permutation(max(len(own), shape.captions)) % len(own)
+            texts += [own[i] for i in order[: shape.captions]]
+        token_ids = encode_captions(self.tokenizer, texts, shape.length)
+        return CaptionBatch(
+            self._features(chosen), token_ids.view(shape.clips, shape.captions, shape.length)
+        )
+
+    def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
+        """Features of the first clips, and all captions they have."""
+        chosen = np.arange(min(count, len(self)))
+        found = [self._find(int(index)) for index in chosen]
+        return self._features(chosen), [list(cache.captions(i)) for cache, i in found]
+
+    def _find(self, index: int) -> tuple[FeatureCache, int]:
+        for cache in self.caches:
+            if index < len(cache):
+                return cache, index
+            index -= len(cache)
+        raise IndexError(index)
+
+    def _features(self, chosen: np.ndarray) -> AudioFeatures:
+        """The features of clips, (B, S, D), by their place in all caches together."""
+        if len(self.caches) == 1:
+            return self.caches[0].batch(chosen)
+        found = [self._find(int(index)) for index in chosen]
+        single = [cache.batch([place]) for cache, place in found]
+        longest = max(each.features.shape[1] for each in single)
+        shape = (len(single), longest)
+        features = torch.zeros(*shape, single[0].features.shape[2])  # (B, S, D)
+        mask = torch.zeros(shape, dtype=torch.bool)
+        for row, each in enumerate(single):
+            count = each.features.shape[1]
+            features[row, :count], mask[row, :count] = each.features[0], each.mask[0]
+        return AudioFeatures(features, mask, torch.cat([each.pooled for each in single]))
+
+
+def open_caches(folders: Sequence[str]) -> list[FeatureCache]:
+    """The feature caches in some folders; raises DataError where they are of several encoders."""
+    caches = [FeatureCache.open(folder) for folder in folders]
+    for folder, cache in zip(folders, caches, strict=True):
+        if cache.encoder != caches[0].encoder:
+            raise DataError(
+                f"{folder}: holds features of another encoder than {folders[0]}; prepare both with "
+                "the same encoder, weights and window_seconds"
+            )
+    return caches
