@@ -1,6 +1,6 @@
 """How fast training reads a feature cache: clips and gigabytes a second.
 
-    python benchmarks/feature_reading.py --threads 2 --output benchmarks/results/feature_reading.json
+    python benchmarks/feature_reading.py --output benchmarks/results/feature_reading.json
     python benchmarks/feature_reading.py --quick
     python benchmarks/feature_reading.py --folder /fast/disk --gigabytes 20
 
@@ -188,7 +188,7 @@ def measure(folder: Path, reading: Reading, args: argparse.Namespace) -> Row:
 def timed_pass(
     cache: Any, reading: Reading, args: argparse.Namespace, number: int
 ) -> tuple[int, float]:
-    """Clips read and seconds taken; starting the workers is not counted, their first batch is not."""
+    """Clips read and seconds taken, without starting the workers and their first batch."""
     generator = np.random.default_rng([args.seed, number])
     order = np.arange(len(cache))
     if reading.order == "random":

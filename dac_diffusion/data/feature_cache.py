@@ -89,7 +89,7 @@ class FeatureCache:
             pooled[place] = shard_pooled[row]
         mask = torch.arange(longest) < torch.from_numpy(frames)[:, None]  # (B, S)
         return AudioFeatures(
-            torch.from_numpy(features).to(self.dtype), mask, torch.from_numpy(pooled).to(self.dtype)
+            _converted(features, self.dtype), mask, torch.from_numpy(pooled).to(self.dtype)
         )
 
     def verify(self) -> None:
@@ -120,3 +120,16 @@ class FeatureCache:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": {}}
+
+
+def _converted(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """An array of float16 in another floating-point type.
+
+    Into memory that numpy allocates, because it asks the system for large pages: for a batch of
+    200 MB the many small ones of torch take longer than the conversion.
+    """
+    source = torch.from_numpy(array)
+    if dtype == source.dtype:
+        return source
+    memory = torch.from_numpy(np.empty(array.size * dtype.itemsize, np.uint8))
+    return memory.view(dtype).view(array.shape).copy_(source)

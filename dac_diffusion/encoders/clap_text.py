@@ -76,14 +76,14 @@ class ClapTextEncoder:
         """Vectors of unit length, (N, P) float32, in the order of the texts."""
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not a single one")
-        ids = [
-            self.tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
-            for text in texts
-        ]
+        device = self.model.text_projection.linear1.weight.device
+        vectors = torch.zeros(len(texts), self.embedding_dim, device=device)  # (N, P)
+        if not texts:
+            return vectors
+        pieces = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
+        ids = pieces["input_ids"]
         # Texts of like length go together, which saves most of the padding.
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-        device = self.model.text_projection.linear1.weight.device
-        vectors = torch.zeros(len(ids), self.embedding_dim, device=device)  # (N, P)
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
             vectors[chosen] = self._embed([ids[index] for index in chosen], device)

@@ -63,8 +63,8 @@ class HtsatEncoder(ModelMixin, ConfigMixin):
     `audio.clap_mel.repeat_pad`), and nothing depends on other clips, on what follows the clip's
     own samples, or on chance. A window should be no longer than `window_seconds`. Of one longer
     than `input_seconds` (a caller may join a short rest to the last window) the first
-    `input_seconds` are heard, so that a model with fusion never takes its random crops:
-    `is_longer` is always False.
+    `input_seconds` are heard, so that a model with fusion never takes random crops: `is_longer`
+    is always False, and the weights for such crops stay unused.
 
     real_frames: which frames the mask calls real. "all", as in published systems, though after
     the last whole copy of a clip come zeros (a clip of 6 s is one copy and 4 s of them).

