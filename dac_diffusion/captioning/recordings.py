@@ -163,4 +163,5 @@ def _bounds(waveform: np.ndarray, encoder: AudioEncoder) -> list[tuple[int, int]
         len(waveform),
         round(encoder.window_seconds * rate),
         round(MINIMUM_TAIL_SECONDS * rate),
+        getattr(encoder, "window_is_limit", False),
     )

@@ -129,7 +129,7 @@ def _converted(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     200 MB the many small ones of torch take longer than the conversion.
     """
     source = torch.from_numpy(array)
-    if dtype == source.dtype:
-        return source
+    if dtype == source.dtype or array.size == 0:
+        return source.to(dtype)
     memory = torch.from_numpy(np.empty(array.size * dtype.itemsize, np.uint8))
     return memory.view(dtype).view(array.shape).copy_(source)

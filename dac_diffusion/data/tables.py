@@ -39,3 +39,8 @@ def read_captions(path: str | Path) -> dict[str, list[str]]:
             f"(youtube_id,start_time,caption); found: {', '.join(columns) or 'none'}"
         )
     return captions
+
+
+def read_all_captions(path: str | Path) -> list[str]:
+    """All captions of a table in its order, whatever they belong to; see `read_captions`."""
+    return [text for group in read_captions(path).values() for text in group]

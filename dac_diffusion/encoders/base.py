@@ -40,7 +40,8 @@ class AudioEncoder(Protocol):
 
     A clip's features must not depend on the other clips of its batch: `canvas_samples` gives the
     padded length of a window as a function of that window's own length only, and the caller puts
-    windows of one canvas into one batch.
+    windows of one canvas into one batch. An encoder that cannot hear more than `window_seconds` at
+    a time has an attribute `window_is_limit` that is True; others hear somewhat longer windows.
     """
 
     sampling_rate: int

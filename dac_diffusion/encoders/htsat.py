@@ -77,6 +77,8 @@ class HtsatEncoder(ModelMixin, ConfigMixin):
     Sources: Chen et al., arXiv 2202.00874 (HTSAT); Wu et al., arXiv 2211.06687 (CLAP).
     """
 
+    window_is_limit = True
+
     @register_to_config
     def __init__(
         self,

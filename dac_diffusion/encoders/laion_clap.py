@@ -59,6 +59,8 @@ class LaionClapEncoder(ModelMixin, ConfigMixin):
     Source: Wu et al., arXiv 2211.06687.
     """
 
+    window_is_limit = True
+
     @register_to_config
     def __init__(
         self,

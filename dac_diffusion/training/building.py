@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from dac_diffusion.captioner import DiffusionCaptioner
-from dac_diffusion.data.tables import read_captions
+from dac_diffusion.data.tables import read_all_captions
 from dac_diffusion.diffusion.audio_conditioning import AudioConditionedDenoiser
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
 from dac_diffusion.diffusion.dit import DiTDenoiser
@@ -72,8 +72,7 @@ def _train_tokenizer(config: TextConfig, captions: Sequence[str]) -> PreTrainedT
 
 
 def _further_captions(config: TextConfig) -> list[str]:
-    tables = [read_captions(path) for path in config.caption_files]
-    return [text for table in tables for group in table.values() for text in group]
+    return [text for path in config.caption_files for text in read_all_captions(path)]
 
 
 def make_latent_space(
@@ -119,13 +118,14 @@ def _split_bert_space(
         space: SplitBertSpace = SplitBertSpace.from_pretrained(kept)
         space.attach_encoder(words.bert)
         return space
-    torch.manual_seed(seed)
-    space = _untrained_space(settings, words.bert)
-    space.fit_statistics(captions[: settings.statistics_captions], length)
-    if settings.head.steps > 0:
-        train_head(
-            space, words.tokenizer, captions, length, settings.head, seed, bfloat16, progress
-        )
+    with torch.random.fork_rng(devices=[]):  # the same draws after it, whether it is made or read
+        torch.manual_seed(seed)
+        space = _untrained_space(settings, words.bert)
+        space.fit_statistics(captions[: settings.statistics_captions], length)
+        if settings.head.steps > 0:
+            train_head(
+                space, words.tokenizer, captions, length, settings.head, seed, bfloat16, progress
+            )
     with atomic_folder(kept) as partial, quiet_libraries():
         space.save_pretrained(partial)
     return space

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -42,20 +43,22 @@ class Prepared:
     captions: list[str]
 
 
-def prepare(config: TrainingConfig, progress: bool) -> Prepared:
+def prepare(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepared:
     """Everything before the captioner's own training; what is there already is used again.
 
     Scenes with the small encoder are heard with augmentation and captioned anew in every batch.
-    Other encoders, and data sets, go through feature caches. Raises ConfigError and what the
-    readers of data and weights raise.
+    Other encoders, and data sets, go through feature caches. Of several processes (accelerator:
+    training/surroundings.py) the main one goes first, so that the others find its files. Raises
+    ConfigError and what the readers of data and weights raise.
     """
     if config.encoder.name == "small" and not config.data.training:
-        return _prepare_scenes(config, progress)
-    return _prepare_recordings(config, progress)
+        return _prepare_scenes(config, accelerator, progress)
+    return _prepare_recordings(config, accelerator, progress)
 
 
-def _prepare_scenes(config: TrainingConfig, progress: bool) -> Prepared:
-    pools = render_pools(config, progress)
+def _prepare_scenes(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepared:
+    with accelerator.main_process_first():
+        pools = render_pools(config, progress)
     captions = [text for group in pools[0].captions for text in group]
     words = make_words(config.text, captions, config.seed)
     if config.encoder.pretrained is None:
@@ -68,8 +71,9 @@ def _prepare_scenes(config: TrainingConfig, progress: bool) -> Prepared:
     folder = scene_folder(config)
     views = config.captioner_training.feature_views
     augmented = Hearings(views, config.feature_augmentation, config.seed)
-    features = load_or_encode_pool(folder, parts.encoder, pools[0], augmented, progress)
-    heard = load_or_encode_pool(folder, parts.encoder, pools[1], Hearings(), progress)
+    with accelerator.main_process_first():
+        features = load_or_encode_pool(folder, parts.encoder, pools[0], augmented, progress)
+        heard = load_or_encode_pool(folder, parts.encoder, pools[1], Hearings(), progress)
     shape = _batch_shape(config)
     training = SceneCaptions(pools[0], features, words.tokenizer, shape, config.seed)
     validation = SceneCaptions(pools[1], heard, words.tokenizer, shape, config.seed)
@@ -86,8 +90,9 @@ def _prepare_scenes(config: TrainingConfig, progress: bool) -> Prepared:
     return Prepared(parts, words, training, validation, captions)
 
 
-def _prepare_recordings(config: TrainingConfig, progress: bool) -> Prepared:
-    encoder, folders = prepare_caches(config, progress)
+def _prepare_recordings(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepared:
+    with accelerator.main_process_first():
+        encoder, folders = prepare_caches(config, progress, accelerator.is_main_process)
     caches = [open_caches(group) for group in folders]
     captions = [
         text for cache in caches[0] for i in range(len(cache)) for text in cache.captions(i)

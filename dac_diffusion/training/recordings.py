@@ -34,19 +34,20 @@ def encoder_stage_folder(name: str) -> Path:
 
 
 def prepare_caches(
-    config: TrainingConfig, progress: bool
+    config: TrainingConfig, progress: bool, is_main: bool
 ) -> tuple[Any, tuple[list[str], list[str]]]:
     """The frozen encoder, and the folders of the feature caches for training and validation.
 
-    Without data sets in the config, the built-in scenes are written as files first. Raises
-    ConfigError, and what the readers of data and weights raise.
+    Without data sets in the config, the built-in scenes are written as files first. Of several
+    processes only the main one writes, and the others come after it. Raises ConfigError, and what
+    the readers of data and weights raise.
     """
     data = config.data if config.data.training else _scenes_as_files(config, progress)
     if not data.validation:
         raise ConfigError("data.validation: name at least one data set to validate on")
     weights = _encoder_weights(config)
     training, validation = (
-        [_prepare_dataset(config, data, weights, dataset, progress) for dataset in group]
+        [_prepare_dataset(config, data, weights, dataset, progress, is_main) for dataset in group]
         for group in (data.training, data.validation)
     )
     return _load(config, weights), (training, validation)
@@ -88,11 +89,14 @@ def _prepare_dataset(
     weights: str,
     dataset: DatasetConfig,
     progress: bool,
+    is_main: bool,
 ) -> str:
     """Compute the features of a data set, unless they are there; returns the cache's folder."""
-    clips = read_dataset(dataset.name, dataset.captions, dataset.audio, _left_out(dataset))
     folder = make_folder(data.features_dir or Path(config.output_dir) / "features")
     place = folder / f"{dataset.name}-{Path(dataset.captions).stem}"
+    if not is_main:
+        return str(place)
+    clips = read_dataset(dataset.name, dataset.captions, dataset.audio, _left_out(dataset))
     pooling = None if config.encoder.name == "small" else config.encoder.frequency_pooling
     settings = FeatureSettings(
         encoder=config.encoder.name,

@@ -22,6 +22,7 @@ from dac_diffusion.training.captioner import CaptionerTask, CaptionerTrainer
 from dac_diffusion.training.loop import FitResult, fit
 from dac_diffusion.training.preparation import Prepared, capped, prepare
 from dac_diffusion.training.settings import TrainingConfig
+from dac_diffusion.training.surroundings import make_accelerator
 from dac_diffusion.training.task import Task
 
 
@@ -36,10 +37,12 @@ def train(
     config = load_config(TrainingConfig, config_path, overrides)
     output = make_folder(config.output_dir)
     save_config(config, output / "config.yaml")
-    prepared = prepare(config, progress)
+    accelerator = make_accelerator()
+    prepared = prepare(config, accelerator, progress and accelerator.is_main_process)
     torch.manual_seed(config.seed + 1)
     make_task = autoregressive_task if config.system == "autoregressive" else diffusion_task
-    task = make_task(config, prepared, progress)
+    with accelerator.main_process_first():  # it trains the rounding head, the others read it
+        task = make_task(config, prepared, progress)
     return fit(task, capped(config.loop, config), config.output_dir, progress=progress)
 
 

@@ -34,6 +34,22 @@ def test_every_sample_is_in_one_window(min_tail: int) -> None:
             assert end - start >= min(7, min_tail)
 
 
+@pytest.mark.parametrize(
+    ("num_samples", "expected"),
+    [
+        (7, [(0, 7)]),
+        (12, [(0, 10), (2, 12)]),  # a tail of 2 ends a window that overlaps
+        (13, [(0, 10), (10, 13)]),
+        (20, [(0, 10), (10, 20)]),
+        (22, [(0, 10), (10, 20), (12, 22)]),
+    ],
+)
+def test_no_window_is_longer_than_a_limit(
+    num_samples: int, expected: list[tuple[int, int]]
+) -> None:
+    assert window_bounds(num_samples, 10, 3, is_limit=True) == expected
+
+
 @pytest.mark.parametrize("lengths", [(0, 10, 1), (-3, 10, 1), (5, 0, 1), (5, 10, -1)])
 def test_impossible_lengths(lengths: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="cannot cut"):

@@ -3,21 +3,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_task import TinyTask
 
+from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.training.loop import LoopConfig, fit
 
 HERE = Path(__file__).parent
 
 
 def launch(folder: Path, *settings: str) -> None:
+    run(HERE / "tiny_task.py", folder, *settings)
+
+
+def run(script: Path, *arguments: str | Path) -> None:
+    """Run a script on two processes of this machine."""
     command = [
         # --multi_gpu is Accelerate's word for several processes, here on the CPU.
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--main_process_port", "0", str(HERE / "tiny_task.py"), str(folder), *settings,
+        "--main_process_port", "0", str(script), *map(str, arguments),
     ]  # fmt: skip
     paths = {"PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **paths, "ACCELERATE_USE_CPU": "true"}
@@ -50,3 +57,24 @@ def test_a_launch_that_starts_only_one_process_is_pointed_out(
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.warns(UserWarning, match=r"one process only.*--multi_gpu"):
         fit(TinyTask(), LoopConfig(1, num_workers=0), tmp_path, progress=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo over the loopback device")
+def test_the_papers_system_trains_on_two_processes(tmp_path: Path) -> None:
+    """With everything before the training: scenes as files, features, head and scorer."""
+    settings = [
+        "max_steps=2",
+        "training_scenes=8",
+        "validation_scenes=4",
+        "captioner_training.clips_per_batch=4",
+        "captioner_training.evaluation_clips=2",
+        "text.split_bert.head.steps=2",
+        f"output_dir={tmp_path / 'run'}",
+    ]
+    run(
+        HERE.parents[1] / "scripts/train.py", HERE.parents[1] / "configs/tiny/beats.yaml", *settings
+    )
+    captioner = DiffusionCaptioner.from_pretrained(tmp_path / "run", "float32")
+    sound = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    assert captioner(sound, sampling_rate=16000, num_captions=1).error is None
+    assert len(list((tmp_path / "run/features").iterdir())) == 2
