@@ -15,7 +15,7 @@ from typing import Any
 
 from common import base_parser, machine_line, run_main, use_threads
 from systems import Setting, add_comparison, autoregressive_settings, diffusion_settings
-from timing import SAMPLING_RATE, make_waveforms
+from timing import make_clips
 
 from dac_diffusion.files import atomic_write
 
@@ -24,8 +24,7 @@ SHOWN = 12
 
 def main() -> None:
     args = parse_arguments()
-    waveforms, _ = make_waveforms(1, args)
-    clips = [(waveforms[0], SAMPLING_RATE)]
+    clips, _ = make_clips(1, args.seed)
     settings = diffusion_settings(args.model, 5, (8,))
     settings += autoregressive_settings(args.autoregressive, 5)[:1]
     text = "\n".join(profile(setting, clips, args) for setting in settings)

@@ -69,13 +69,13 @@ class Stopwatch:
 def captioning_parts(captioner: Any) -> Parts:
     """The parts of one of our captioners: features, encoder, generation, text, ranking.
 
-    Reading files is not among them; "encoder" is what encode_windows does beside the log-mel.
+    Reading files is not among them; "encoding" is what encode_windows does, "features" included.
     """
     from dac_diffusion.autoregressive import captioner as autoregressive
     from dac_diffusion.captioning import drawing
 
     return {
-        "features": [(captioner.encoder.log_mel, "forward")],
+        "features": [(front_end(captioner.encoder), "forward")],
         "encoding": [(drawing, "encode_windows"), (autoregressive, "encode_windows")],
         "generation": [
             (drawing.CandidateDrawer, "_remember"),
@@ -91,6 +91,15 @@ def captioning_parts(captioner: Any) -> Parts:
             (autoregressive, "sequence_log_likelihood"),
         ],
     }
+
+
+def front_end(encoder: Any) -> torch.nn.Module:
+    """The module of an audio encoder that makes its spectrogram, whatever it is called there."""
+    for name in ("log_mel", "filter_bank", "mel"):
+        if hasattr(encoder, name):
+            module: torch.nn.Module = getattr(encoder, name)
+            return module
+    raise TypeError(f"{type(encoder).__name__} has no spectrogram that could be timed")
 
 
 def count_calls(module: torch.nn.Module, call: Callable[[], Any]) -> tuple[Any, int]:
@@ -138,14 +147,17 @@ def peak_memory(device: torch.device, call: Callable[[], Any]) -> tuple[Any, flo
 
 def count_parameters(captioner: Any) -> int:
     """Parameters of everything that writing needs: all components but the scorer."""
-    names = [name for name in captioner.components if name != "scorer"]
-    modules = [getattr(captioner, name) for name in names]
-    return sum(
-        parameter.numel()
-        for module in modules
-        if isinstance(module, torch.nn.Module)
-        for parameter in module.parameters()
-    )
+    return sum(parameters_by_part(captioner).values())
+
+
+def parameters_by_part(captioner: Any) -> dict[str, int]:
+    """Parameters of every network that writing needs, by the name of the component."""
+    components = {name: part for name, part in captioner.components.items() if name != "scorer"}
+    return {
+        name: sum(parameter.numel() for parameter in part.parameters())
+        for name, part in components.items()
+        if isinstance(part, torch.nn.Module)
+    }
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

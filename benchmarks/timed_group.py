@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from common import Row
 from stopwatch import (
     Stopwatch,
     captioning_parts,
     count_calls,
-    count_parameters,
+    parameters_by_part,
     peak_memory,
     spread,
     writing_network,
 )
-from systems import Setting, autoregressive_settings, diffusion_settings, fixed_length
+from systems import Setting
 from tqdm import tqdm
 
-SAMPLING_RATE = 32000
+from dac_diffusion.files import atomic_write
+
 # What APS counts; "features" lies within "encoding".
 COUNTED = ("encoding", "generation", "text")
 PARTS = ("features", "encoding", "generation", "text", "ranking", "call")
@@ -43,42 +45,71 @@ class Group:
         return f"{self.dtype}_K{self.num_captions}_B{self.batch_size}"
 
 
+def kept_group(path: Path | None, head: Row, measure: Callable[[], list[Row]]) -> list[Row]:
+    """The rows of a group that an earlier run kept under the same head, else measured and kept.
+
+    head: all that the rows depend on: weights, settings, machine. path: None keeps nothing.
+    """
+    head = json.loads(json.dumps(head))
+    if path is not None and path.is_file():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["head"] == head:
+            kept: list[Row] = content["rows"]
+            return kept
+    rows = measure()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            json.dump({"head": head, "rows": rows}, file)
+    return rows
+
+
 def time_group(
     group: Group,
+    settings: Sequence[Setting],
     captioners: dict[str, Any],
-    waveforms: Sequence[np.ndarray],
+    clips: Sequence[Any],
     args: argparse.Namespace,
 ) -> list[Row]:
-    """The rows of a group; the ratio is to its first autoregressive setting."""
-    settings = autoregressive_settings(args.autoregressive, group.num_captions)
-    settings += diffusion_settings(args.model, group.num_captions, tuple(args.steps))
-    settings = fixed_length(settings, args.fixed_length)
-    clips = [(waveform, SAMPLING_RATE) for waveform in waveforms[: group.batch_size]]
+    """The rows of a group on the first of the clips; the ratio is to its first setting.
+
+    args: rounds, minutes, seed, fixed_length.
+    """
+    clips = list(clips[: group.batch_size])
     for setting in settings:  # the warm-up
         call(captioners[setting.model], setting, clips[:1], args)
-    measured: dict[str, list[Row]] = {setting.key: [] for setting in settings}
+    measured: list[list[Row]] = [[] for _ in settings]
     started = time.monotonic()
     for done in tqdm(range(args.rounds), desc=f"timing {group.key}", unit="round", leave=False):
         if done >= FEWEST_ROUNDS and time.monotonic() - started > 60 * args.minutes:
             break
-        for setting in settings:
-            captioner = captioners[setting.model]
-            measured[setting.key].append(time_call(captioner, setting, clips, args))
-    reference = [counted(one) for one in measured[settings[0].key]]
+        for setting, calls in zip(settings, measured, strict=True):
+            calls.append(time_call(captioners[setting.model], setting, clips, args))
+    reference = [counted(one) for one in measured[0]]
     return [
         {
-            "system": setting.system,
-            "setting": setting.name,
-            "group": group.key,
-            "parameters": count_parameters(captioners[setting.model]),
-            "batch_size": group.batch_size,
-            "captions_per_clip": group.num_captions,
-            "dtype": str(captioners[setting.model].dtype).removeprefix("torch."),
-            "device": str(captioners[setting.model].device),
-            **measured_row(group.batch_size, measured[setting.key], reference),
+            **described_row(group, setting, captioners[setting.model]),
+            **measured_row(group.batch_size, calls, reference),
         }
-        for setting in settings
+        for setting, calls in zip(settings, measured, strict=True)
     ]
+
+
+def described_row(group: Group, setting: Setting, captioner: Any) -> Row:
+    """What was timed."""
+    parts = parameters_by_part(captioner)
+    return {
+        "system": setting.system,
+        "model": setting.model,
+        "setting": setting.name,
+        "group": group.key,
+        "parameters": sum(parts.values()),
+        "parameters_by_part": parts,
+        "batch_size": group.batch_size,
+        "captions_per_clip": group.num_captions,
+        "dtype": str(captioner.dtype).removeprefix("torch."),
+        "device": str(captioner.device),
+    }
 
 
 def call(captioner: Any, setting: Setting, clips: list[Any], args: argparse.Namespace) -> Any:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,17 @@ from common import (
 from kept_captions import fingerprint
 from speed import write_clips
 from stopwatch import without_likelihood
-from systems import add_comparison
-from timed_group import SAMPLING_RATE, Group, time_group
+from systems import (
+    Setting,
+    add_comparison,
+    autoregressive_settings,
+    diffusion_settings,
+    fixed_length,
+)
+from timed_group import Group, kept_group, time_group
 from tqdm import tqdm
 
-from dac_diffusion.files import atomic_write
-
+SAMPLING_RATE = 32000
 BATCH_SIZES = (1, 8, 32, 128)
 COLUMNS = {
     "system": "system",
@@ -77,7 +82,7 @@ def main() -> None:
 
 def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
     """The rows of all groups, those of an earlier run included, and seconds to read a file."""
-    waveforms, reading = make_waveforms(max(args.batch_sizes), args)
+    clips, reading = make_clips(max(args.batch_sizes), args.seed)
     fingerprints = [fingerprint(name) for name in (args.model, args.autoregressive)]
     rows: list[Row] = []
     bar = tqdm(total=sum(len(groups(args, d)) for d in args.dtypes), desc="speed", unit="group")
@@ -93,13 +98,10 @@ def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
                 "machine": machine_line(),
                 "device": args.device,
             }
-            kept = read_kept(path, head)
-            if kept is None:
-                kept = time_group(group, captioners, waveforms, args)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_write(path) as file:
-                    json.dump({"head": head, "rows": kept}, file)
-            rows += kept
+            settings = group_settings(group, args)
+            rows += kept_group(
+                path, head, partial(time_group, group, settings, captioners, clips, args)
+            )
             bar.update()
         del captioners
         gc.collect()
@@ -107,13 +109,11 @@ def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
     return rows, reading
 
 
-def read_kept(path: Path, head: Row) -> list[Row] | None:
-    """The rows of a group timed before, on this machine, with these weights; else None."""
-    if not path.is_file():
-        return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    rows: list[Row] = content["rows"]
-    return rows if content["head"] == head else None
+def group_settings(group: Group, args: argparse.Namespace) -> list[Setting]:
+    """The settings of a group, the autoregressive ones first."""
+    settings = autoregressive_settings(args.autoregressive, group.num_captions)
+    settings += diffusion_settings(args.model, group.num_captions, tuple(args.steps))
+    return fixed_length(settings, args.fixed_length)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -149,17 +149,19 @@ def groups(args: argparse.Namespace, dtype: str) -> list[Group]:
     return [Group(dtype, k, size) for size in args.batch_sizes for k in args.timed_captions]
 
 
-def make_waveforms(count: int, args: argparse.Namespace) -> tuple[list[np.ndarray], float]:
-    """Clips as the encoder takes them, and the median seconds of reading one from a wav file."""
+def make_clips(
+    count: int, seed: int, sampling_rate: int = SAMPLING_RATE
+) -> tuple[list[tuple[np.ndarray, int]], float]:
+    """Waveforms (T,) with their rate, and the median seconds of reading one from a wav file."""
     from dac_diffusion.audio.loading import load_audio
 
-    waveforms, seconds = [], []
+    clips, seconds = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for file in write_clips(Path(folder), count, args.seed):
+        for file in write_clips(Path(folder), count, seed):
             start = time.perf_counter()
-            waveforms.append(load_audio(file, SAMPLING_RATE))
+            clips.append((load_audio(file, sampling_rate), sampling_rate))
             seconds.append(time.perf_counter() - start)
-    return waveforms, float(np.median(seconds))
+    return clips, float(np.median(seconds))
 
 
 def load_both(args: argparse.Namespace, dtype: str) -> dict[str, Any]:

@@ -75,6 +75,14 @@ def _add_features(kinds: argparse._SubParsersAction) -> None:
     add("--processes", type=int, default=1, metavar="N", help="on a CPU one for each core (1)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto)")
     add("--limit", type=int, metavar="N", help="the first N clips only")
+    add("--quiet", action="store_true", help="no progress bar")
+    _add_wavcaps(features)
+    features.set_defaults(run=run_features)
+
+
+def _add_wavcaps(features: argparse.ArgumentParser) -> None:
+    """The options that only WavCaps has."""
+    add = features.add_argument
     add(
         "--exclude",
         type=Path,
@@ -86,8 +94,6 @@ def _add_features(kinds: argparse._SubParsersAction) -> None:
     )
     add("--shortest-seconds", type=float, metavar="S", help="of WavCaps: no shorter clips")
     add("--longest-seconds", type=float, metavar="S", help="of WavCaps: no longer clips")
-    add("--quiet", action="store_true", help="no progress bar")
-    features.set_defaults(run=run_features)
 
 
 def run_soundscapes(arguments: argparse.Namespace) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
 from dac_diffusion.data.scene_features import Hearings, load_or_encode_pool
+from dac_diffusion.data.soundscapes.dataset import Split
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.ranking.similarity import AudioTextScorer
@@ -30,17 +32,30 @@ from dac_diffusion.training.recordings import encoder_stage_folder, prepare_cach
 from dac_diffusion.training.scorer import ScorerTask, ScorerTrainer
 from dac_diffusion.training.settings import TrainingConfig
 from dac_diffusion.training.task import LoopConfig
+from dac_diffusion.training.text_only import (
+    JointAudio,
+    Material,
+    TextOnlyCaptions,
+    clap_material,
+    embed_captions,
+    read_tables,
+    small_space,
+)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """parts and batches for the captioner's training; captions: of the training clips."""
+    """parts and batches for the captioner's training; captions: of the training clips.
+
+    validation_texts: the validation clips by their captions' vectors (training/text_only.py).
+    """
 
     parts: FrozenParts
     words: Words
     training: CaptionSource
     validation: CaptionSource
     captions: list[str]
+    validation_texts: CaptionSource | None = None
 
 
 def prepare(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepared:
@@ -51,6 +66,8 @@ def prepare(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepare
     training/surroundings.py) the main one goes first, so that the others find its files. Raises
     ConfigError and what the readers of data and weights raise.
     """
+    if config.text_only.enabled:
+        return _prepare_text_only(config, accelerator, progress)
     if config.encoder.name == "small" and not config.data.training:
         return _prepare_scenes(config, accelerator, progress)
     return _prepare_recordings(config, accelerator, progress)
@@ -61,13 +78,7 @@ def _prepare_scenes(config: TrainingConfig, accelerator: Any, progress: bool) ->
         pools = render_pools(config, progress)
     captions = [text for group in pools[0].captions for text in group]
     words = make_words(config.text, captions, config.seed)
-    if config.encoder.pretrained is None:
-        folder = _train_encoder(config, pools, words.tokenizer, progress)
-    else:
-        folder = encoder_stage_folder(config.encoder.pretrained)
-    parts = load_encoder_stage(folder)
-    if words.bert is None:  # its tokenizer is the one that its scorer was trained with
-        words = Words(parts.tokenizer)
+    parts, words = _encoder_stage(config, pools, words, progress)
     folder = scene_folder(config)
     views = config.captioner_training.feature_views
     augmented = Hearings(views, config.feature_augmentation, config.seed)
@@ -110,16 +121,94 @@ def _prepare_recordings(config: TrainingConfig, accelerator: Any, progress: bool
     return Prepared(parts, words, training, validation, captions)
 
 
+def _prepare_text_only(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepared:
+    """Captions alone for the captioner; audio, where there is some, to validate on."""
+    settings, shape = config.text_only, _batch_shape(config)
+    if not settings.other_captions:
+        shape = dataclasses.replace(shape, captions=1)
+    make_material = _small_material if config.encoder.name == "small" else clap_material
+    material = make_material(config, shape, accelerator, progress)
+    space, words = material.space, material.words
+    training, texts = (
+        TextOnlyCaptions(
+            embed_captions(groups, space.embed_texts, progress),
+            words.tokenizer,
+            shape,
+            config.seed,
+            settings.noise_variance,
+            settings.renormalise,
+        )
+        for groups in (material.groups, material.held_out)
+    )
+    validation, scorer = material.audio or texts, space.scorer
+    if space.tokenizer is None or _vocabulary(space.tokenizer) != _vocabulary(words.tokenizer):
+        small = dataclasses.replace(shape, clips=config.scorer.batch_size, captions=1)
+        noisy = dataclasses.replace(training, shape=small)
+        scorer = _train_scorer(config, noisy, validation, space.encoder.pooled_dim, progress)
+    assert scorer is not None
+    parts = FrozenParts(space.encoder, scorer, words.tokenizer)
+    captions = [text for own in material.groups for text in own]
+    also = texts if material.audio else None
+    return Prepared(parts, words, training, validation, captions, also)
+
+
+def _small_material(
+    config: TrainingConfig, shape: BatchShape, accelerator: Any, progress: bool
+) -> Material:
+    """The small encoder's space; captions of tables or scenes, and the scenes' sound.
+
+    Scenes are rendered for what is left to do for them only.
+    """
+    settings, trained = config.text_only, config.encoder.pretrained is not None
+    groups: Sequence[Sequence[str]] = read_tables(settings.captions)
+    held_out = read_tables(settings.validation_captions)
+    with accelerator.main_process_first():
+        scenes = None if groups and trained else _render(config, "train", progress)
+        heard = None if held_out and trained else _render(config, "validation", progress)
+    of_scenes = [] if scenes is None else scenes.captions
+    texts = [text for own in (*groups, *of_scenes) for text in own]
+    words = make_words(config.text, texts, config.seed)
+    parts, words = _encoder_stage(config, (scenes, heard), words, progress)
+    space = small_space(parts)
+    if held_out:
+        return Material(space, words, groups or of_scenes, held_out, None)
+    assert heard is not None
+    with accelerator.main_process_first():
+        features = load_or_encode_pool(
+            scene_folder(config), parts.encoder, heard, Hearings(), progress
+        )
+    source = SceneCaptions(heard, features, words.tokenizer, shape, config.seed)
+    audio = JointAudio(source, space.embed_pooled)
+    return Material(space, words, groups or of_scenes, heard.captions, audio)
+
+
 def render_pools(config: TrainingConfig, progress: bool) -> tuple[ScenePool, ScenePool]:
     """The training and the validation scenes, rendered once."""
+    return _render(config, "train", progress), _render(config, "validation", progress)
+
+
+def _render(config: TrainingConfig, split: Split, progress: bool) -> ScenePool:
+    count = config.training_scenes if split == "train" else config.validation_scenes
     folder, workers = scene_folder(config), config.render_workers
-    training = load_or_render_pool(
-        folder, config.soundscapes, "train", config.training_scenes, workers, progress
-    )
-    validation = load_or_render_pool(
-        folder, config.soundscapes, "validation", config.validation_scenes, workers, progress
-    )
-    return training, validation
+    return load_or_render_pool(folder, config.soundscapes, split, count, workers, progress)
+
+
+def _encoder_stage(
+    config: TrainingConfig,
+    pools: tuple[ScenePool | None, ScenePool | None],
+    words: Words,
+    progress: bool,
+) -> tuple[FrozenParts, Words]:
+    """The small encoder, trained on these scenes or taken over, and the words to go on with."""
+    if config.encoder.pretrained is None:
+        assert pools[0] is not None
+        assert pools[1] is not None
+        folder = _train_encoder(config, (pools[0], pools[1]), words.tokenizer, progress)
+    else:
+        folder = encoder_stage_folder(config.encoder.pretrained)
+    parts = load_encoder_stage(folder)
+    # Without a BERT the tokenizer is the one that the encoder's scorer was trained with.
+    return parts, words if words.bert else Words(parts.tokenizer)
 
 
 def _train_encoder(
@@ -152,7 +241,7 @@ def load_encoder_stage(folder: Path) -> FrozenParts:
     if not (folder / "encoder" / "config.json").exists():
         raise ConfigError(f"{folder}: holds no trained encoder; name the `model` folder of one")
     return FrozenParts(
-        ConvolutionalEncoder.from_pretrained(folder / "encoder").eval().requires_grad_(False),
+        ConvolutionalEncoder.from_published(folder / "encoder").requires_grad_(False),
         AudioTextScorer.from_pretrained(folder / "scorer").eval().requires_grad_(False),
         PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
     )

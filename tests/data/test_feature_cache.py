@@ -141,7 +141,7 @@ def test_no_file_stays_open(made: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     cache = FeatureCache.open(made / "cache")
     cache.batch(range(7))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def shard_of(cache: Path, number: int) -> Path:
