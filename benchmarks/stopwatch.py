@@ -134,20 +134,23 @@ def without_likelihood(captioner: Any) -> Any:
 
 
 def peak_memory(device: torch.device, call: Callable[[], Any]) -> tuple[Any, float | None]:
-    """What a call gives, and the most bytes that tensors took on CUDA meanwhile.
+    """What a call gives, and the most bytes that its tensors took on CUDA, weights not counted.
 
     None on the CPU, where only a process of its own can tell (`speed.py`).
     """
     if device.type != "cuda":
         return call(), None
+    before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     result = call()
-    return result, float(torch.cuda.max_memory_allocated(device))
+    return result, float(torch.cuda.max_memory_allocated(device) - before)
 
 
-def count_parameters(captioner: Any) -> int:
-    """Parameters of everything that writing needs: all components but the scorer."""
-    return sum(parameters_by_part(captioner).values())
+def weight_bytes(captioner: Any) -> int:
+    """Bytes of all parameters and buffers, those of the scorer included."""
+    parts = [part for part in captioner.components.values() if isinstance(part, torch.nn.Module)]
+    tensors = [t for part in parts for t in (*part.parameters(), *part.buffers())]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def parameters_by_part(captioner: Any) -> dict[str, int]:

@@ -18,6 +18,7 @@ from stopwatch import (
     parameters_by_part,
     peak_memory,
     spread,
+    weight_bytes,
     writing_network,
 )
 from systems import Setting
@@ -120,7 +121,10 @@ def call(captioner: Any, setting: Setting, clips: list[Any], args: argparse.Name
 
 
 def time_call(captioner: Any, setting: Setting, clips: list[Any], args: argparse.Namespace) -> Row:
-    """Seconds of one call and of its parts, network calls, memory, tokens and words written."""
+    """Seconds of one call and of its parts, network calls, memory, tokens and words written.
+
+    peak_memory: of the call and this captioner's weights; others may be in memory beside it.
+    """
     watch = Stopwatch(captioner.device)
     network = writing_network(captioner)
 
@@ -128,9 +132,8 @@ def time_call(captioner: Any, setting: Setting, clips: list[Any], args: argparse
         return watch.time("call", lambda: call(captioner, setting, clips, args))
 
     with watch.watching(captioning_parts(captioner)):
-        (results, calls), memory = peak_memory(
-            captioner.device, lambda: count_calls(network, timed)
-        )
+        (results, calls), taken = peak_memory(captioner.device, lambda: count_calls(network, timed))
+    memory = None if taken is None else taken + weight_bytes(captioner)
     texts = [text for result in results for text in result.candidates[: setting.num_captions]]
     written = count_written(captioner.tokenizer, texts, args.fixed_length)
     return {**watch.seconds, **written, "network_calls": calls, "peak_memory": memory}

@@ -18,9 +18,10 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from dac_diffusion.captioning.pretrained import BUILTIN, find_checkpoint, quiet_libraries
+from dac_diffusion.captioning.pretrained import BUILTIN, find_checkpoint
 from dac_diffusion.errors import CheckpointError, DacError
 from dac_diffusion.files import atomic_write, make_folder
+from dac_diffusion.libraries import quiet_libraries
 from dac_diffusion.systems import load_captioner
 
 CONFIG, INDEX = "config.yaml", "model_index.json"

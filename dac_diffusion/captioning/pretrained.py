@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,18 @@ import torch
 
 from dac_diffusion.errors import CheckpointError
 from dac_diffusion.libraries import quiet_libraries
+from dac_diffusion.saved_models import (
+    cannot_be_loaded,
+    check_names,
+    check_weights,
+    load_saved_model,
+    read_json,
+    weights_files,
+)
 
 BUILTIN = "builtin"
 BUILTIN_AUTOREGRESSIVE = "builtin-autoregressive"
 INDEX_FILE = "model_index.json"
-WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 # The only places from which a checkpoint may name a class: loading one runs no code of its own.
 LIBRARIES = re.compile(r"(dac_diffusion(\.\w+)*|diffusers|transformers)")
 DOWNLOADED_FILES = ("*.json", "*.safetensors", "*.md")
@@ -55,7 +61,7 @@ def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
 
 def captioner_class_name(folder: Path) -> str:
     """The class that a checkpoint's index names, for instance DiffusionCaptioner."""
-    return str(_read_json(folder / INDEX_FILE).get("_class_name"))
+    return str(read_json(folder / INDEX_FILE).get("_class_name"))
 
 
 def load_components(
@@ -66,7 +72,7 @@ def load_components(
     class_name: the captioner that it must be of; names: of that class's components.
     Raises CheckpointError, naming the file, where anything is missing, damaged or not ours.
     """
-    index = _read_json(folder / INDEX_FILE)
+    index = read_json(folder / INDEX_FILE)
     if index.get("_class_name") != class_name:
         raise CheckpointError(
             f"{folder / INDEX_FILE}: describes a {index.get('_class_name')}, not a "
@@ -150,48 +156,18 @@ def _check_files(folder: Path, cls: type) -> None:
         raise CheckpointError(f"{folder}: this component's folder is missing; copy it again")
     kind = _kind(cls)
     settings = {"tokenizer": "tokenizer.json", "scheduler": "scheduler_config.json"}
-    _read_json(folder / settings.get(str(kind), "config.json"))
+    read_json(folder / settings.get(str(kind), "config.json"))
     if kind in ("tokenizer", "scheduler"):
         return
-    named = _weights_files(folder) if kind == "model" else sorted(folder.glob("*.safetensors"))
+    named = weights_files(folder) if kind == "model" else sorted(folder.glob("*.safetensors"))
     for path in named or [folder / "model.safetensors"]:
-        _check_weights(path)
-
-
-def _check_weights(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:  # reads the header, checks the length
-            file.keys()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing; copy the checkpoint again") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged or cut off ({error}); copy it again") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: is missing, so this is no complete checkpoint; copy or save it again"
-        ) from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:  # JSON and UTF-8 errors alike
-        raise CheckpointError(
-            f"{path}: damaged, not valid JSON ({error}); copy it again"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: damaged, a JSON object was expected; copy it again")
-    return content
+        check_weights(path)
 
 
 def _load(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
     try:
         if _kind(cls) == "model":
-            return _load_model(folder, cls, dtype)
+            return load_saved_model(cls, folder, dtype=dtype)
         if _kind(cls) == "transformers model":
             model, report = cls.from_pretrained(
                 folder,
@@ -200,46 +176,13 @@ def _load(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
                 local_files_only=True,
                 output_loading_info=True,
             )
-            _check_names(folder, report["missing_keys"], report["unexpected_keys"])
+            check_names(folder, report["missing_keys"], report["unexpected_keys"])
             return model.eval()
         return cls.from_pretrained(folder, local_files_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # whatever a library raises on a file that does not fit it
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{folder}: cannot be loaded as {cls.__name__} ({type(error).__name__}: {reason})"
-        ) from error
-
-
-def _load_model(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
-    from safetensors.torch import load_file
-
-    model = cls.from_config(cls.load_config(folder, local_files_only=True))
-    weights: dict[str, torch.Tensor] = {}
-    for path in _weights_files(folder):
-        weights.update(load_file(path))
-    # Not the library's loader: it fills in random weights for missing ones and carries on, and
-    # it loses the memory layout that a model chose for its weights, and with it some last bits.
-    _check_names(folder, *model.load_state_dict(weights, strict=False))
-    return model.to(dtype).eval()
-
-
-def _check_names(folder: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
-    missing, unexpected = sorted(missing), sorted(unexpected)
-    if missing or unexpected:
-        problem = "lack" if missing else "have, beyond what config.json describes,"
-        raise CheckpointError(
-            f"{folder}: the weights {problem} {', '.join((missing or unexpected)[:3])}; "
-            "config.json and the weights do not belong together, copy both again"
-        )
-
-
-def _weights_files(folder: Path) -> list[Path]:
-    """The weights of a model, in one file or in the parts that large models are saved in."""
-    whole = folder / WEIGHTS_FILE
-    parts = sorted(folder.glob("diffusion_pytorch_model-*-of-*.safetensors"))
-    return parts if parts and not whole.is_file() else [whole]
+        raise cannot_be_loaded(folder, cls, error) from error
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

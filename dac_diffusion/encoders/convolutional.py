@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +16,8 @@ from torch import Tensor, nn
 from dac_diffusion.audio.log_mel import LogMel
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import CheckpointError
-from dac_diffusion.libraries import quiet_libraries
+from dac_diffusion.saved_models import load_saved_model
 
-WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 LOG_MEL_MEAN, LOG_MEL_STD = -6.0, 4.0  # of the built-in scenes, about
 
 
@@ -121,20 +118,16 @@ class ConvolutionalEncoder(ModelMixin, ConfigMixin):
         """
         builtin = Path(__file__).parents[1] / "builtin" / "encoder"
         folder = builtin if str(path) == "builtin" else Path(path)
-        config = _read_config(folder)
-        if window_seconds is not None:
-            config["window_seconds"] = float(window_seconds)
-        try:
-            with quiet_libraries():
-                encoder = cls.from_config(config)
-        except Exception as error:  # whatever a library raises on settings that do not fit
-            reason = " ".join(str(error).split())[:200]
+        if not (folder / "config.json").is_file():
+            inside = folder / "encoder"
+            found = (inside / "config.json").is_file()
+            hint = f"give {inside}" if found else "give such a folder, or builtin"
             raise CheckpointError(
-                f"{folder / 'config.json'}: describes no encoder that can be built "
-                f"({type(error).__name__}: {reason}); copy it again"
-            ) from error
-        _load_weights(encoder, folder / WEIGHTS_FILE)
-        return encoder.eval()
+                f"{folder}: is no folder of the small encoder, as it has no config.json; {hint}"
+            )
+        settings = {} if window_seconds is None else {"window_seconds": float(window_seconds)}
+        encoder: ConvolutionalEncoder = load_saved_model(cls, folder, settings)
+        return encoder
 
     def canvas_samples(self, num_samples: int) -> int:
         """The padded length of a window: the next multiple of `canvas_seconds`."""
@@ -164,45 +157,3 @@ class ConvolutionalEncoder(ModelMixin, ConfigMixin):
         weights = weights.float().masked_fill(~mask, -1e4).softmax(dim=-1)
         pooled = (features * weights.to(features.dtype)[..., None]).sum(dim=1)  # (B, D)
         return AudioFeatures(features, mask, pooled)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        inside = folder / "encoder"
-        hint = f"; give {inside}" if (inside / "config.json").is_file() else ""
-        raise CheckpointError(
-            f"{folder}: is no folder of the small encoder, as it has no config.json"
-            f"{hint or '; give such a folder, or builtin'}"
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: JSON and UTF-8 errors alike
-        raise CheckpointError(f"{path}: cannot be read as JSON ({error}); copy it again") from error
-    described = config.get("_class_name") if isinstance(config, dict) else None
-    if described != ConvolutionalEncoder.__name__:
-        raise CheckpointError(
-            f"{path}: describes {described or 'no model'}, not {ConvolutionalEncoder.__name__}; "
-            "give the folder of a small encoder"
-        )
-    return config
-
-
-def _load_weights(encoder: nn.Module, path: Path) -> None:
-    """Fill an encoder; the library's own loader would fill in random weights for missing ones."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights = load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing; copy the folder again") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged or cut off ({error}); copy it again") from error
-    try:
-        encoder.load_state_dict(weights)
-    except RuntimeError as error:  # names or shapes
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{path}: does not belong to the config.json beside it ({reason}); copy both again"
-        ) from error

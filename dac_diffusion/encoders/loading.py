@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from dac_diffusion.errors import CheckpointError, ConfigError
-from dac_diffusion.libraries import quiet_libraries
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.saved_models import load_saved_model
 
 EncoderName = Literal["small", "beats", "ced", "htsat", "laion_clap"]
 
@@ -30,19 +30,18 @@ def load_encoder(
     Raises ConfigError for another name or setting, CheckpointError for weights that are missing,
     damaged or of another model.
     """
+    if name == "small" and frequency_pooling is not None:
+        raise ConfigError("frequency_pooling: the small encoder has no such setting; remove it")
     cls = _encoder_class(name)
-    if _is_saved(Path(weights), cls.__name__):
-        encoder = _read_saved(cls, Path(weights))
-        if window_seconds is not None:
-            encoder.window_seconds = window_seconds
-            encoder.register_to_config(window_seconds=window_seconds)
+    if name != "small" and _is_saved(Path(weights), cls.__name__):
+        given = {"window_seconds": window_seconds, "frequency_pooling": frequency_pooling}
+        settings = {key: value for key, value in given.items() if value is not None}
+        encoder = load_saved_model(cls, Path(weights), settings)
     else:
         encoder = cls.from_published(weights, window_seconds)
-    if frequency_pooling is not None:
-        if name == "small":
-            raise ConfigError("frequency_pooling: the small encoder has no such setting; remove it")
-        encoder.frequency_pooling = frequency_pooling
-        encoder.register_to_config(frequency_pooling=frequency_pooling)
+        if frequency_pooling is not None:
+            encoder.frequency_pooling = frequency_pooling
+            encoder.register_to_config(frequency_pooling=frequency_pooling)
     return encoder.eval().requires_grad_(False)
 
 
@@ -112,15 +111,3 @@ def _is_saved(folder: Path, class_name: str) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("_class_name") == class_name
-
-
-def _read_saved(cls: Any, folder: Path) -> Any:
-    try:
-        with quiet_libraries():
-            return cls.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except Exception as error:  # the readers raise many kinds
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(
-            f"{folder}: cannot be read as an encoder ({type(error).__name__}: {reason}); "
-            "copy it again"
-        ) from error

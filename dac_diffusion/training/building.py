@@ -22,6 +22,7 @@ from dac_diffusion.diffusion.uvit import UViTDenoiser
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.libraries import quiet_libraries
+from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.text.bert import PretrainedBert, keep_used_tokens, load_bert, random_bert
 from dac_diffusion.text.contextual_space import ContextualSpace, load_sentence_encoder
 from dac_diffusion.text.embedding_space import EmbeddingSpace
@@ -115,7 +116,7 @@ def _split_bert_space(
     key = json.dumps([dataclasses.asdict(settings), length, seed, len(words.tokenizer)])
     kept = folder / f"latent_space-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if kept.is_dir():
-        space: SplitBertSpace = SplitBertSpace.from_pretrained(kept)
+        space: SplitBertSpace = load_saved_model(SplitBertSpace, kept)
         space.attach_encoder(words.bert)
         return space
     with torch.random.fork_rng(devices=[]):  # the same draws after it, whether it is made or read

@@ -17,6 +17,7 @@ from dac_diffusion.data.soundscapes.dataset import Split
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.ranking.similarity import AudioTextScorer
+from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.training.building import Words, make_words
 from dac_diffusion.training.caption_sources import (
     BatchShape,
@@ -242,7 +243,7 @@ def load_encoder_stage(folder: Path) -> FrozenParts:
         raise ConfigError(f"{folder}: holds no trained encoder; name the `model` folder of one")
     return FrozenParts(
         ConvolutionalEncoder.from_published(folder / "encoder").requires_grad_(False),
-        AudioTextScorer.from_pretrained(folder / "scorer").eval().requires_grad_(False),
+        load_saved_model(AudioTextScorer, folder / "scorer").requires_grad_(False),
         PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
     )
 
@@ -269,8 +270,8 @@ def _train_scorer(
     )
     task = ScorerTask(ScorerTrainer(scorer), training, validation)
     fit(task, capped(config.scorer_loop, config), folder, progress=progress)
-    trained: AudioTextScorer = AudioTextScorer.from_pretrained(folder / "model")
-    return trained.eval().requires_grad_(False)
+    trained: AudioTextScorer = load_saved_model(AudioTextScorer, folder / "model")
+    return trained.requires_grad_(False)
 
 
 def _batch_shape(config: TrainingConfig) -> BatchShape:

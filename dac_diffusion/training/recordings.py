@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ def _prepare_dataset(
 ) -> str:
     """Compute the features of a data set, unless they are there; returns the cache's folder."""
     folder = make_folder(data.features_dir or Path(config.output_dir) / "features")
-    place = folder / f"{dataset.name}-{Path(dataset.captions).stem}"
+    # Two tables of one name may lie in different folders.
+    digest = hashlib.sha256(f"{dataset.captions}\n{dataset.audio}".encode()).hexdigest()[:8]
+    place = folder / f"{dataset.name}-{Path(dataset.captions).stem}-{digest}"
     if not is_main:
         return str(place)
     clips = read_dataset(dataset.name, dataset.captions, dataset.audio, _left_out(dataset))

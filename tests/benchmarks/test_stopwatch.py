@@ -36,7 +36,7 @@ def test_the_stopwatch_tells_the_parts_apart() -> None:
 
 @pytest.mark.parametrize("make", [tiny_captioner, tiny_autoregressive])
 def test_the_parts_of_a_call_add_up_to_it(make: Any) -> None:
-    from stopwatch import Stopwatch, captioning_parts, count_parameters
+    from stopwatch import Stopwatch, captioning_parts, parameters_by_part
 
     captioner = make()
     watch = Stopwatch(captioner.device)
@@ -54,7 +54,10 @@ def test_the_parts_of_a_call_add_up_to_it(make: Any) -> None:
         if isinstance(component, torch.nn.Module)
         for p in component.parameters()
     )
-    assert count_parameters(captioner) == everything - scorer
+    counts = parameters_by_part(captioner)
+    assert sum(counts.values()) == everything - scorer
+    assert counts["encoder"] == sum(p.numel() for p in captioner.encoder.parameters())
+    assert "scorer" not in counts
 
 
 def test_network_calls_are_the_steps_or_the_tokens() -> None:
@@ -117,12 +120,13 @@ def test_on_cuda_parts_lie_between_events_and_memory_is_the_most_of_the_call(
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: happened.append("wait"))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: happened.append("reset"))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 123)
     watch = Stopwatch(device)
     assert watch.time("work", lambda: happened.append("call")) is None
     assert happened == ["wait", "record", "call", "record", "wait"]
     assert watch.seconds == {"work": pytest.approx(0.002)}
     happened.clear()
-    assert peak_memory(device, lambda: happened.append("call")) == (None, 123.0)
+    assert peak_memory(device, lambda: happened.append("call")) == (None, 23.0)
     assert happened == ["reset", "call"]
     assert peak_memory(torch.device("cpu"), lambda: 5) == (5, None)

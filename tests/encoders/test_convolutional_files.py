@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dac_diffusion.captioner import DiffusionCaptioner
-from dac_diffusion.encoders.convolutional import WEIGHTS_FILE, ConvolutionalEncoder
+from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.errors import CheckpointError
+from dac_diffusion.saved_models import WEIGHTS_FILE
 
 BUILTIN = Path(__file__).parents[2] / "dac_diffusion/builtin/encoder"
 
@@ -56,17 +57,17 @@ def test_folders_of_other_things(folder: Path, tmp_path: Path) -> None:
     ):
         ConvolutionalEncoder.from_published(BUILTIN.parent / "denoiser")
     (folder / "config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="describes no model, not ConvolutionalEncoder"):
+    with pytest.raises(CheckpointError, match="a JSON object was expected"):
         ConvolutionalEncoder.from_published(folder)
     (folder / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read as JSON"):
+    with pytest.raises(CheckpointError, match=r"config\.json: damaged, not valid JSON"):
         ConvolutionalEncoder.from_published(folder)
 
 
 def test_settings_that_build_nothing(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "heads": 0, "num_mels": "many"}))
-    with pytest.raises(CheckpointError, match=r"describes no encoder that can be built \(\w+: "):
+    with pytest.raises(CheckpointError, match=r"cannot be loaded as ConvolutionalEncoder \(\w+: "):
         ConvolutionalEncoder.from_published(folder)
 
 
@@ -85,8 +86,10 @@ def test_weights_that_are_missing_damaged_or_of_another_encoder(
         {**tensors, "another": torch.ones(3)},
     ):
         save_file(changed, weights)
-        with pytest.raises(CheckpointError, match=r"does not belong to the config\.json beside it"):
+        with pytest.raises(
+            CheckpointError, match=r"encoder: (the weights (lack|have)|cannot be loaded as)"
+        ):
             ConvolutionalEncoder.from_published(folder)
     weights.unlink()
-    with pytest.raises(CheckpointError, match=rf"{WEIGHTS_FILE}: is missing; copy the folder"):
+    with pytest.raises(CheckpointError, match=rf"{WEIGHTS_FILE}: is missing; copy the"):
         ConvolutionalEncoder.from_published(folder)
