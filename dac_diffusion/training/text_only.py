@@ -45,7 +45,7 @@ from dac_diffusion.training.caption_sources import (
 )
 from dac_diffusion.training.captioner import CaptionerTask
 from dac_diffusion.training.recordings import prepare_caches
-from dac_diffusion.training.settings import TrainingConfig
+from dac_diffusion.training.settings import TextOnlyConfig, TrainingConfig
 
 TEXTS_AT_ONCE = 256
 # GELU(x + 8) - 8 is x, to 1e-6 for x > -3: it makes a scorer's audio projection the identity.
@@ -149,7 +149,7 @@ def clap_material(
     else:
         # prepare_caches wants recordings to train on as well; the same ones cost nothing more.
         data = dataclasses.replace(config.data, training=config.data.validation)
-        both = dataclasses.replace(config, data=data)
+        both = dataclasses.replace(config, data=data, text_only=TextOnlyConfig())
         with accelerator.main_process_first():
             encoder, folders = prepare_caches(both, progress, accelerator.is_main_process)
         caches = open_caches(folders[1])

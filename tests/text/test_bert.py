@@ -53,9 +53,8 @@ def test_only_used_tokens_are_kept_and_nothing_else_changes(tmp_path: Path) -> N
     part = keep_used_tokens(whole, ["a dog barks", "rain falls"])
     kept = part.tokenizer.convert_ids_to_tokens(list(range(len(part.tokenizer))))
     single = {word for word in WORDS if len(word.removeprefix("##")) == 1}
-    assert (
-        set(kept) == {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "dog", "barks", "rain", "falls"} | single
-    )
+    special = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
+    assert set(kept) == {"dog", "barks", "rain", "falls"} | special | single
     texts = ["a dog barks", "rain falls, a dog"]
     before, after = (encode_captions(b.tokenizer, texts, 8) for b in (whole, part))
     assert decode_captions(part.tokenizer, after) == texts
@@ -100,3 +99,13 @@ def test_another_kind_of_model_is_no_bert(tmp_path: Path) -> None:
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="BERT"):
         load_bert(tmp_path)
+
+
+def test_what_stands_in_the_place_of_cls_is_no_word(tmp_path: Path) -> None:
+    write_masked_bert(tmp_path)
+    tokenizer = load_bert(tmp_path).tokenizer
+    ids = encode_captions(tokenizer, ["a dog barks"] * 3, 8)
+    for row, token in enumerate(("[PAD]", "[SEP]", "rain")):
+        ids[row, 0] = tokenizer.convert_tokens_to_ids(token)
+    ids[1, 2] = tokenizer.convert_tokens_to_ids("[MASK]")
+    assert decode_captions(tokenizer, ids) == ["a dog barks", "a barks", "a dog barks"]

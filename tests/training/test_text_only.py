@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from dac_diffusion.audio.loading import load_audio
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.configuration import load_config
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
@@ -165,7 +166,7 @@ def test_a_vector_may_stand_for_the_clips_other_captions(
 def test_the_noise_has_the_given_variance_in_every_element(
     variance: float, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    count = 20000
+    count = 4000
     quiet = make_source(tokenizer, count).batch(7, 0)
     loud = make_source(tokenizer, count, variance=variance).batch(7, 0)
     assert torch.equal(quiet.token_ids, loud.token_ids)
@@ -176,7 +177,7 @@ def test_the_noise_has_the_given_variance_in_every_element(
     error = (drawn.square().mean(dim=0) / variance - 1).abs()
     assert error.max() < 5 * math.sqrt(2 / count)
     within = (drawn.abs() < deviation).double().mean()
-    assert abs(within - 0.6827) < 0.01  # Gaussian
+    assert abs(within - 0.6827) < 5 * math.sqrt(0.22 / (SIZE * count))  # Gaussian
     correlation = torch.corrcoef(drawn.T) - torch.eye(SIZE)
     assert correlation.abs().max() < 5 / math.sqrt(count)
 
@@ -340,19 +341,16 @@ def test_no_audio_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert prepared.validation_texts is None
 
 
-def test_captions_of_tables_are_validated_on_scenes(tmp_path: Path, scenes: Path) -> None:
+def test_captions_of_tables_are_validated_on_scenes(tmp_path: Path) -> None:
     table = write_table(tmp_path / "train.csv", ["a dog barks"])
-    overrides = [*SMALL, f"cache_dir={scenes}", f"output_dir={tmp_path / 'run'}"]
-    overrides += [
-        f"text_only.captions=[{table}]",
-        "encoder.pretrained=builtin",
-        "training_scenes=9",
-    ]
-    _, prepared = prepared_by(TINY, overrides)
+    run = tmp_path / "run"
+    overrides = [*SMALL, f"text_only.captions=[{table}]", "encoder.pretrained=builtin"]
+    _, prepared = prepared_by(TINY, [*overrides, f"output_dir={run}"])
     texts = decode_captions(prepared.words.tokenizer, prepared.training.batch(0, 0).token_ids[:, 0])
     assert set(texts) == {"a dog barks"} == set(prepared.captions)
     assert isinstance(prepared.validation, JointAudio)
-    assert not list(scenes.glob("train-*9")) or len(list(scenes.glob("train-*"))) <= 1
+    assert len(list((run / "scenes").glob("validation-*"))) == 1
+    assert not list((run / "scenes").glob("train-*"))  # nobody needs those
 
 
 def test_another_tokenizer_gets_a_scorer_of_its_own(tmp_path: Path, scenes: Path) -> None:
@@ -436,19 +434,18 @@ def test_with_clap_recordings_can_validate(audiocaps: list[str], tmp_path: Path)
         soundfile.write(audio / f"Yclip_{i}.wav", noise(1.0, i), RATE)
     recordings = "{name: audiocaps, captions: data/audiocaps/val.csv, audio: data/audiocaps/val}"
     validation = [f"data.validation=[{recordings}]", "text_only.validation_captions=[]"]
-    config, prepared = prepared_by(CLAP, [*audiocaps, *validation])
+    _, prepared = prepared_by(CLAP, [*audiocaps, *validation])
     assert isinstance(prepared.validation, JointAudio)
     assert isinstance(prepared.validation.source, CachedCaptions)
     heard, references = prepared.validation.first(5)
     assert references == [["the dog barks"], ["rain"]]
     encoder = load_encoder("htsat", tmp_path / "clap")
-    with torch.no_grad():
-        resampled = torch.from_numpy(soundfile.read(audio / "Yclip_0.wav", dtype="float32")[0])
-    assert len(resampled) == RATE
-    torch.testing.assert_close(heard.pooled.norm(dim=-1), torch.full((2,), 8**0.5))
-    assert heard.features.shape == (2, 1, encoder.pooled_dim)
-    report = train(CLAP, [*audiocaps, *validation], progress=False).metrics
-    assert "cider_d" in report
+    for i in range(2):
+        waveform = torch.from_numpy(load_audio(audio / f"Yclip_{i}.wav", 8000))[None]
+        with torch.no_grad():
+            vector = encoder(waveform, torch.tensor([waveform.shape[1]])).pooled[0]
+        torch.testing.assert_close(heard.features[i, 0], vector * 8**0.5, rtol=0, atol=1e-4)
+    assert "cider_d" in train(CLAP, [*audiocaps, *validation], progress=False).metrics
 
 
 # --- What can go wrong ---
@@ -493,7 +490,7 @@ def test_what_a_config_can_get_wrong(
 def test_what_the_small_encoder_can_get_wrong(tmp_path: Path) -> None:
     run = [*SMALL, f"output_dir={tmp_path / 'run'}"]
     data = "{name: plain, captions: a.csv, audio: .}"
-    with pytest.raises(ConfigError, match="data.validation: with the small encoder"):
+    with pytest.raises(ConfigError, match=r"data\.validation: with the small encoder"):
         train(TINY, [*run, f"data.validation=[{data}]"], progress=False)
     assert not (tmp_path / "run").exists()
     table = write_table(tmp_path / "table.csv", ["a dog barks"])
@@ -534,7 +531,7 @@ def toy_sound(kind: int, seed: int) -> np.ndarray:
 
 
 def toy_encoder(directions: Tensor) -> JointEmbeddingEncoder:
-    """An encoder whose joint vectors of the four sounds nearly coincide with `directions` (4, E)."""
+    """Its joint vectors of the four sounds nearly coincide with `directions` (4, E)."""
     torch.manual_seed(0)
     size = directions.shape[1]
     encoder = ConvolutionalEncoder(channels=(4, 8, 8, 16), width=32, depth=1, dropout=0.0).eval()
@@ -606,7 +603,13 @@ def test_a_captioner_that_read_only_captions_names_sounds(tmp_path: Path) -> Non
 
     task.after_step = remember  # type: ignore[method-assign]
     loop = LoopConfig(
-        400, learning_rate=3e-3, warmup_steps=20, ema_decay=0.98, evaluate_every=400, num_workers=0
+        400,
+        learning_rate=3e-3,
+        warmup_steps=20,
+        ema_decay=0.98,
+        evaluate_every=400,
+        num_workers=0,
+        best_metric="+cider_d",
     )
     fit(task, loop, tmp_path, progress=False)
     assert np.mean(losses[-40:]) < 0.5 * np.mean(losses[:40])
