@@ -96,7 +96,7 @@ def main(sizes: Sizes | None = None) -> None:
     systems, machine = describe(sizes), f"{machine_line()}{graphics_card(args.device)}"
     text = "\n".join(
         [
-            markdown_table(rows, COLUMNS),
+            markdown_table(rows, shown_columns(rows)),
             "\nMillions of parameters:\n",
             markdown_table(parameter_rows(rows), PARAMETERS),
             "",
@@ -195,6 +195,13 @@ def time_all(sizes: Sizes, args: argparse.Namespace) -> list[Row]:
         peak = row["peak_memory"]
         row["peak_gigabytes"] = None if peak is None else peak / 1e9
     return rows
+
+
+def shown_columns(rows: Sequence[Row]) -> dict[str, str]:
+    """The columns without those that no row has a value for, such as memory on a CPU."""
+    return {
+        key: column for key, column in COLUMNS.items() if any(row[key] is not None for row in rows)
+    }
 
 
 def parameter_rows(rows: Sequence[Row]) -> list[Row]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dac_diffusion.errors import CheckpointError
 from dac_diffusion.libraries import quiet_libraries
@@ -25,16 +25,48 @@ HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 
 
+class PredictionHead(nn.Module):
+    """BERT's masked-language head: a layer with activation and layer norm, then logits.
+
+    The same arithmetic and names as in transformers, where versions differ in whether the output
+    bias exists twice.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        from transformers.activations import ACT2FN
+
+        self.transform = nn.ModuleDict(
+            {
+                "dense": nn.Linear(config.hidden_size, config.hidden_size),
+                "LayerNorm": nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps),
+            }
+        )
+        self.activation = ACT2FN[config.hidden_act]
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+
+    @classmethod
+    def of(cls, published: nn.Module, config: Any) -> PredictionHead:
+        """A copy of a head of transformers."""
+        head = cls(config)
+        head.load_state_dict({k: v for k, v in published.state_dict().items() if k != "bias"})
+        return head
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> logits (..., V)."""
+        transformed = self.activation(self.transform["dense"](hidden))
+        return self.decoder(self.transform["LayerNorm"](transformed))
+
+
 @dataclass(frozen=True)
 class PretrainedBert:
     """A BERT as it was published: the network, its masked-language head if it has one, and words.
 
-    model: a transformers BertModel; head: a BertLMPredictionHead or None; tokenizer: with [SEP] as
-    its end token and [CLS] as its first.
+    model: a transformers BertModel; tokenizer: with [SEP] as its end token and [CLS] as its first.
     """
 
     model: Any
-    head: Any | None
+    head: PredictionHead | None
     tokenizer: PreTrainedTokenizerFast
 
 
@@ -55,8 +87,9 @@ def load_bert(name: str | Path) -> PretrainedBert:
         with quiet_libraries():
             config = BertConfig.from_pretrained(folder)
             model, report = BertForMaskedLM.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+                folder, use_safetensors=True, output_loading_info=True
             )
+            model = model.float()
             tokenizer = read_bert_tokenizer(folder)
     except Exception as error:  # the readers raise many kinds, down to bare Exception
         raise CheckpointError(
@@ -68,7 +101,7 @@ def load_bert(name: str | Path) -> PretrainedBert:
     if config.model_type != "bert" or any(key.startswith("bert.") for key in missing):
         raise CheckpointError(f"{name}: holds a {config.model_type} without BERT's own weights")
     has_head = not any(key.startswith("cls.predictions.transform") for key in missing)
-    head = model.cls.predictions if has_head else None
+    head = PredictionHead.of(model.cls.predictions, config) if has_head else None
     return PretrainedBert(model.bert.eval().requires_grad_(False), head, tokenizer)
 
 
@@ -117,7 +150,8 @@ def random_bert(
         pad_token_id=tokenizer.pad_token_id,
     )
     model = BertForMaskedLM(config).eval()
-    return PretrainedBert(model.bert.requires_grad_(False), model.cls.predictions, tokenizer)
+    head = PredictionHead.of(model.cls.predictions, config)
+    return PretrainedBert(model.bert.requires_grad_(False), head, tokenizer)
 
 
 def keep_used_tokens(bert: PretrainedBert, captions: Iterable[str]) -> PretrainedBert:
@@ -145,7 +179,6 @@ def keep_used_tokens(bert: PretrainedBert, captions: Iterable[str]) -> Pretraine
         with torch.no_grad():
             head.decoder.weight.copy_(bert.head.decoder.weight[kept])
             head.decoder.bias.copy_(bert.head.decoder.bias[kept])
-        head.bias = head.decoder.bias
     return PretrainedBert(model, head, _with_tokens(tokenizer, [tokens[i] for i in kept]))
 
 

@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from dac_diffusion.errors import ConfigError
-from dac_diffusion.text.bert import PretrainedBert
+from dac_diffusion.text.bert import PredictionHead, PretrainedBert
 from dac_diffusion.text.latent_space import (
     Prediction,
     cross_entropy,
@@ -61,7 +61,7 @@ class SplitBertSpace(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         from transformers import BertConfig
-        from transformers.models.bert.modeling_bert import BertEncoder, BertLMPredictionHead
+        from transformers.models.bert.modeling_bert import BertEncoder
 
         if prediction_type not in PREDICTION_TYPES:
             raise ConfigError(f"prediction_type={prediction_type!r}: use one of {PREDICTION_TYPES}")
@@ -91,7 +91,7 @@ class SplitBertSpace(ModelMixin, ConfigMixin):
             nn.init.eye_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.extra = nn.Sequential(*extra)
-        self.head = BertLMPredictionHead(config)
+        self.head = PredictionHead(config)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.zeros(width))  # (D,)

@@ -115,8 +115,8 @@ class TextOnlyConfig:
     enabled: the captioner learns from captions and their own vectors in the joint audio-text space
     of the small encoder and its scorer, or of a published CLAP (encoder.name=htsat).
     captions: tables in Clotho's or AudioCaps' columns, whose recordings are not looked for; none:
-    the captions of the built-in scenes. validation_captions: tables to validate on without audio;
-    none: data.validation (htsat) or the built-in scenes (small), with their audio.
+    the captions of the built-in scenes. Validated is on the recordings of data.validation (htsat),
+    else on the tables in validation_captions without audio, else on the scenes' audio (small).
     noise_variance: of the Gaussian noise on each element of the unit vector; .015 is the paper's
     best. renormalise: bring the sum back to unit length (the paper does not; it changes little, as
     the networks begin with a layer norm). other_captions: a caption's vector stands for other

@@ -33,7 +33,6 @@ from dac_diffusion.metrics.cider import cider_d
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import decode_captions, encode_captions
 from dac_diffusion.text.words import tokenize
-from dac_diffusion.training.autoregressive import AutoregressiveTask
 from dac_diffusion.training.building import Words, make_words
 from dac_diffusion.training.caption_sources import (
     BatchShape,
@@ -43,13 +42,12 @@ from dac_diffusion.training.caption_sources import (
     FrozenParts,
     open_caches,
 )
-from dac_diffusion.training.captioner import CaptionerTask
 from dac_diffusion.training.recordings import prepare_caches
 from dac_diffusion.training.settings import TextOnlyConfig, TrainingConfig
 
 TEXTS_AT_ONCE = 256
-# GELU(x + 8) - 8 is x, to 1e-6 for x > -3: it makes a scorer's audio projection the identity.
-IDENTITY_SHIFT = 8.0
+# GELU(x + 10) - 10 is x, to 1e-6 for x > -5: it makes a scorer's audio projection the identity.
+IDENTITY_SHIFT = 10.0
 
 EmbedTexts = Callable[[Sequence[str]], Tensor]  # N texts -> unit vectors (N, E)
 
@@ -303,9 +301,10 @@ class WithTextValidation:
     The difference is what the gap between the vectors of audio and of texts costs.
     """
 
-    def __init__(self, task: CaptionerTask | AutoregressiveTask, texts: CaptionSource) -> None:
-        self.task, self.texts, self.model = task, texts, task.model
-        # These are the task's own.
+    def __init__(self, task: Any, texts: CaptionSource) -> None:
+        """task: a CaptionerTask or AutoregressiveTask, whose are all methods but `evaluate`."""
+        self.task, self.texts = task, texts
+        self.model: nn.Module = task.model
         self.batch, self.after_step, self.export = task.batch, task.after_step, task.export
         self.state, self.load_state = task.state, task.load_state
 

@@ -502,7 +502,7 @@ def test_what_the_small_encoder_can_get_wrong(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="describes JointEmbeddingEncoder, not Conv"):
         train(
             TINY,
-            [*run, *tables, f"encoder.pretrained={tmp_path / 'run/model'}", "output_dir=x"],
+            [*run, *tables, f"encoder.pretrained={tmp_path / 'run/model'}"],
             progress=False,
         )
 
@@ -603,11 +603,11 @@ def test_a_captioner_that_read_only_captions_names_sounds(tmp_path: Path) -> Non
 
     task.after_step = remember  # type: ignore[method-assign]
     loop = LoopConfig(
-        400,
+        200,
         learning_rate=3e-3,
         warmup_steps=20,
         ema_decay=0.98,
-        evaluate_every=400,
+        evaluate_every=200,
         num_workers=0,
         best_metric="+cider_d",
     )
