@@ -171,13 +171,12 @@ def _load(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
         if _kind(cls) == "transformers model":
             model, report = cls.from_pretrained(
                 folder,
-                dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
             )
             check_names(folder, report["missing_keys"], report["unexpected_keys"])
-            return model.eval()
+            return model.to(dtype).eval()  # the argument's name differs between versions
         return cls.from_pretrained(folder, local_files_only=True)
     except CheckpointError:
         raise

@@ -270,8 +270,7 @@ def lower_layers(model: Any, token_ids: Tensor, mask: Tensor | None, count: int)
         bias = torch.zeros_like(mask, dtype=hidden.dtype)
         bias = bias.masked_fill(~mask, torch.finfo(hidden.dtype).min)[:, None, None]  # (N, 1, 1, L)
     for layer in model.encoder.layer[:count]:
-        output = layer(hidden, bias)
-        hidden = output if isinstance(output, Tensor) else output[0]  # a tuple in transformers 4
+        hidden = layer(hidden, bias)
     return hidden.float()
 
 

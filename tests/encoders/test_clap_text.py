@@ -96,5 +96,5 @@ def test_bfloat16_gives_float32_vectors(folder: Path, encoder: ClapTextEncoder) 
     with torch.inference_mode():
         vectors = half(CAPTIONS)
     assert vectors.dtype == torch.float32
-    assert (vectors * encoder(CAPTIONS)).sum(dim=-1).min() > 0.99
+    assert (vectors * encoder(CAPTIONS)).sum(dim=-1).min() > 0.95
     assert encoder.to("cpu") is encoder

@@ -85,7 +85,7 @@ def test_outputs_are_those_of_clap_model(folder: Path, encoder: HtsatEncoder, le
         for band in range(BANDS):
             ours = audio.features[0, BANDS * time + band]
             torch.testing.assert_close(ours, hidden[0, :, band, time], rtol=0, atol=1e-5)
-    assert (encode(encoder, [noise(length, seed=1)]).pooled - audio.pooled).abs().max() > 1e-3
+    assert (encode(encoder, [noise(length, seed=1)]).pooled - audio.pooled).abs().max() > 1e-4
 
 
 def test_no_clip_of_a_batch_is_taken_for_a_longer_one(folder: Path, encoder: HtsatEncoder) -> None:
@@ -94,7 +94,7 @@ def test_no_clip_of_a_batch_is_taken_for_a_longer_one(folder: Path, encoder: Hts
         expected = reference(folder, clip).pooler_output[0]
         torch.testing.assert_close(pooled, expected, rtol=0, atol=1e-5)
         as_longer = reference(folder, clip, is_longer=True).pooler_output[0]
-        assert ((as_longer - expected).abs().max() > 1e-3) == encoder.config.clap_config[
+        assert ((as_longer - expected).abs().max() > 1e-4) == encoder.config.clap_config[
             "enable_fusion"
         ]
 
