@@ -93,7 +93,7 @@ def main(sizes: Sizes | None = None) -> None:
     check_output(args.output)
     use_threads(args)
     rows = time_all(sizes, args)
-    systems, machine = describe(sizes), f"{machine_line()}{graphics_card(args.device)}"
+    systems, machine = describe(sizes), where(args.device)
     text = "\n".join(
         [
             markdown_table(rows, shown_columns(rows)),
@@ -158,10 +158,12 @@ def check_arguments(args: argparse.Namespace, sizes: Sizes) -> None:
     if max([*args.steps, *args.guided_steps]) > most:
         raise ConfigError(f"--steps, --guided-steps: at most {most}, the schedule's timesteps")
     try:
-        torch.zeros(1, device=args.device)
+        kind = torch.zeros(1, device=args.device).device.type
     except (RuntimeError, AssertionError) as error:  # which one depends on how torch was built
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {args.device}: cannot be used here ({reason})") from error
+    if kind not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {args.device}: only cpu and cuda can be timed")
 
 
 def time_all(sizes: Sizes, args: argparse.Namespace) -> list[Row]:
@@ -171,7 +173,7 @@ def time_all(sizes: Sizes, args: argparse.Namespace) -> list[Row]:
     )
     groups = [[Group(dtype, 1, size) for size in args.batch_sizes] for dtype in args.dtypes]
     head = {name: getattr(args, name) for name in ("rounds", "minutes", "seed", "device")}
-    head |= {"settings": list(map(repr, settings)), "machine": machine_line()}
+    head |= {"settings": list(map(repr, settings)), "machine": where(args.device)}
     head |= {"systems": describe(sizes), "frequency_pooling": args.frequency_pooling}
     clips: list[Any] = []
     rows: list[Row] = []
@@ -219,9 +221,10 @@ def parameter_rows(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def graphics_card(device: str) -> str:
-    """The name of a CUDA device, after a comma; nothing for others."""
-    return f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
+def where(device: str) -> str:
+    """The machine, and the CUDA device if there is one."""
+    card = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
+    return machine_line() + card
 
 
 if __name__ == "__main__":

@@ -116,27 +116,31 @@ def compared_settings(
 def build_captioners(
     sizes: Sizes, dtype: torch.dtype, device: str, frequency_pooling: str, seed: int
 ) -> dict[str, Any]:
-    """All captioners by name, sharing audio encoder, tokenizer and scorer; diffusion also BERT."""
+    """All captioners by name; they share audio encoder and scorer, those of each kind the rest."""
     from dac_diffusion.encoders.beats import BeatsEncoder
     from dac_diffusion.ranking.similarity import AudioTextScorer
+    from dac_diffusion.text.bert import CLS, PAD, SEP, UNK
+    from dac_diffusion.text.tokenizer import SPECIAL_TOKENS
 
     configs = read_configs(sizes)
     with torch.random.fork_rng(devices=[]), quiet_libraries():
         torch.manual_seed(seed)
-        tokenizer = make_tokenizer(sizes.bert["vocab_size"])
+        size = sizes.bert["vocab_size"]
         encoder = BeatsEncoder(**sizes.encoder, frequency_pooling=frequency_pooling)
         # It ranks, which is not counted, and needs no size.
-        scorer = AudioTextScorer(len(tokenizer), encoder.pooled_dim, width=48, depth=1)
-        shared = {"encoder": encoder, "tokenizer": tokenizer, "scorer": scorer}
+        scorer = AudioTextScorer(size, encoder.pooled_dim, width=48, depth=1)
+        shared = {"encoder": encoder, "scorer": scorer}
         space = make_latent_space(next(iter(configs.values())), sizes)
         captioners: dict[str, Any] = {}
         bar = tqdm(total=len(configs) + len(sizes.networks), desc=f"making {dtype}", unit="system")
+        words = {"tokenizer": make_tokenizer(size, SPECIAL_TOKENS)}
         for name, network in sizes.networks.items():
             longest = max(config.text.max_length for config in configs.values())
-            captioners[name] = autoregressive_captioner(network, shared, longest)
+            captioners[name] = autoregressive_captioner(network, shared | words, longest)
             bar.update()
+        words = {"tokenizer": make_tokenizer(size, (PAD, UNK, SEP, CLS))}
         for name, config in configs.items():
-            captioners[name] = diffusion_captioner(config, space, shared)
+            captioners[name] = diffusion_captioner(config, space, shared | words)
             bar.update()
         bar.close()
         for captioner in captioners.values():
@@ -144,21 +148,30 @@ def build_captioners(
     return captioners
 
 
-def make_tokenizer(size: int) -> Any:
-    """Words and BERT's special tokens, which stand where the autoregressive captioner has its own.
+def make_tokenizer(size: int, special_tokens: Sequence[str]) -> Any:
+    """Special tokens, those of BERT or of the autoregressive captioner, and words.
 
     Every other token is a word, so that no caption is empty and would be drawn again.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
-    from dac_diffusion.text.bert import CLS, PAD, SEP, UNK, as_caption_tokenizer
-    from dac_diffusion.text.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+    from dac_diffusion.text.bert import CLS, as_caption_tokenizer
 
-    ids = {PAD: PAD_ID, UNK: UNK_ID, SEP: EOS_ID, CLS: BOS_ID}
-    ids |= {f"word{number}": number for number in range(len(ids), size)}
-    backend = Tokenizer(models.WordPiece(ids, unk_token=UNK))
+    words = [f"word{number}" for number in range(len(special_tokens), size)]
+    ids = {token: number for number, token in enumerate([*special_tokens, *words])}
+    pad, unknown, end, begin = special_tokens
+    backend = Tokenizer(models.WordPiece(ids, unk_token=unknown))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return as_caption_tokenizer(backend)
+    if begin == CLS:
+        return as_caption_tokenizer(backend)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=pad,
+        unk_token=unknown,
+        eos_token=end,
+        bos_token=begin,
+    )
 
 
 def make_latent_space(config: TrainingConfig, sizes: Sizes) -> torch.nn.Module:
@@ -188,7 +201,11 @@ def diffusion_captioner(
     # Its output is zero at first, and all positions would be the same word.
     torch.nn.init.normal_(denoiser.latent_out.weight, std=0.05)
     scheduler = CaptionScheduler.from_schedule(
-        make_schedule(config.schedule), renoise=sampling.renoise, stride=sampling.stride
+        make_schedule(config.schedule),
+        churn=sampling.churn,
+        renoise=sampling.renoise,
+        eta=sampling.eta,
+        stride=sampling.stride,
     )
     return DiffusionCaptioner(
         denoiser=denoiser, latent_space=space, scheduler=scheduler, num_candidates=1, **shared

@@ -20,6 +20,7 @@ import torch
 from dac_diffusion.configuration import load_config
 from dac_diffusion.encoders.beats import BeatsEncoder
 from dac_diffusion.encoders.htsat import HtsatEncoder
+from dac_diffusion.encoders.joint_embedding import JointEmbeddingEncoder
 from dac_diffusion.errors import ConfigError, DacError
 from dac_diffusion.libraries import quiet_libraries
 from dac_diffusion.text.split_bert_space import SplitBertSpace
@@ -52,7 +53,7 @@ HEADINGS = {
     "total": "total",
     "lower_bert": "lower BERT, in training",
     "with_lower_bert": "total with it",
-    "paper": "the paper's",
+    "paper": "the paper's, same encoder and denoiser",
 }
 
 
@@ -66,7 +67,7 @@ def count_parameters(path: str | Path) -> dict[str, int | None]:
     check_known(config, path)
     settings = config.text.split_bert
     with torch.device("meta"), quiet_libraries():
-        encoder = ENCODERS[config.encoder.name]()
+        encoder = make_encoder(config)
         space = SplitBertSpace(BERT_BASE, settings.split_layer, settings.extra_linear_layers)
         denoiser = make_denoiser(
             config.denoiser,
@@ -86,6 +87,13 @@ def count_parameters(path: str | Path) -> dict[str, int | None]:
         "with_lower_bert": total + lower_size,
         "paper": paper_parameters(config),
     }
+
+
+def make_encoder(config: TrainingConfig) -> Any:  # an AudioEncoder
+    """The audio encoder of captioning; trained on captions alone, it gives its joint embedding."""
+    if config.text_only.enabled:
+        return JointEmbeddingEncoder("htsat")
+    return ENCODERS[config.encoder.name]()
 
 
 def check_known(config: TrainingConfig, path: str | Path) -> None:
@@ -126,9 +134,9 @@ def size(module: torch.nn.Module) -> int:
 
 
 def paper_parameters(config: TrainingConfig) -> int | None:
-    """The paper's figure for its row with this encoder and denoiser."""
+    """The paper's figure for its row with this encoder and denoiser; it has none without audio."""
     millions = PAPER.get((config.encoder.name, config.denoiser.kind))
-    return None if millions is None else millions * 10**6
+    return None if millions is None or config.text_only.enabled else millions * 10**6
 
 
 def table(paths: Sequence[str | Path]) -> str:

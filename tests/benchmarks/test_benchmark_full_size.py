@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ POSITIONS, TOKENS = 20, 6
 TINY = AutoregressiveConfig(
     width=16, encoder_layers=1, decoder_layers=2, heads=2, feed_forward=32, max_frames=512
 )
+ARGS = argparse.Namespace(seed=0)  # what `timed_group.call` reads of the command line
 OVERRIDES = ("denoiser.width=16", "denoiser.heads=2", "denoiser.depth=2", "text.max_length=20",
              "text.split_bert.split_layer=1")  # fmt: skip
 
@@ -101,6 +103,7 @@ def test_rows_and_what_follows_from_their_measurements(
     assert content["markdown"] in capsys.readouterr().out
     assert content["markdown"].count("| 5 steps, guidance 2.5 |") == 4
     assert set(content["systems"]) == {name for name, _ in names}
+    assert "peak GB" not in content["markdown"]
     assert content["settings"]["fixed_length"] == TOKENS
     assert content["command"].startswith("python benchmarks/full_size.py --threads 1")
 
@@ -181,7 +184,7 @@ def test_the_decoders_write_so_many_tokens_one_by_one(
             shapes.append((tuple(named["input_ids"].shape), audio.shape[1]))
 
         hook = captioner.network.model.decoder.register_forward_pre_hook(note, with_kwargs=True)
-        results = call(captioner, setting, [(noise(10.0, rate=16000), 16000)] * 2, Args())
+        results = call(captioner, setting, [(noise(10.0, rate=16000), 16000)] * 2, ARGS)
         hook.remove()
         rows = 2 * (4 if setting.name == "beam 4" else 1)
         # With a KV cache every call sees one token of each caption; and 496 features and one more.
@@ -190,12 +193,6 @@ def test_the_decoders_write_so_many_tokens_one_by_one(
         assert (written[-1] > 3).all(), "special tokens in a caption"
         assert [len(result.candidates[0].split()) for result in results] == [TOKENS] * 2
     assert len(written) == 4
-
-
-class Args:
-    """What `timed_group.call` reads of the command line."""
-
-    seed = 0
 
 
 @pytest.mark.parametrize("model", ["DAC DiT", "DAC U-ViT"])
@@ -214,7 +211,7 @@ def test_the_denoisers_compute_all_positions_and_both_conditions(
                 (tuple(arguments[0].shape), arguments[3].mask.shape[-1])
             )
         )
-        (result,) = call(captioner, setting, [(noise(10.0, rate=16000), 16000)], Args())
+        (result,) = call(captioner, setting, [(noise(10.0, rate=16000), 16000)], ARGS)
         hook.remove()
         shape = (1, 1, POSITIONS, 16)
         # The null condition is one token, the audio 496 and the pooled one.
@@ -222,6 +219,41 @@ def test_the_denoisers_compute_all_positions_and_both_conditions(
         assert seen == expected * steps
         (text,) = result.candidates
         assert text
+
+
+def test_on_cuda_the_memory_is_of_the_call_and_its_own_weights(
+    captioners: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import full_size
+    import timed_group
+
+    monkeypatch.setattr(timed_group, "peak_memory", lambda device, call: (call(), 5e8))
+    setting = settings_of()[0]
+    captioner = captioners[setting.model]
+    args = argparse.Namespace(seed=0, fixed_length=TOKENS)
+    one = timed_group.time_call(captioner, setting, [(noise(0.5, rate=16000), 16000)], args)
+    parts = (captioner.encoder, captioner.projection, captioner.network, captioner.scorer)
+    weights = sum(4 * t.numel() for p in parts for t in (*p.parameters(), *p.buffers()))
+    # The bytes of whole numbers such as indices differ from those of float32.
+    assert one["peak_memory"] == pytest.approx(5e8 + weights, abs=20000)
+    assert weights > 100000
+    row = dict.fromkeys(full_size.COLUMNS, 1.0)
+    assert list(full_size.shown_columns([row])) == list(full_size.COLUMNS)
+
+
+def test_millions_of_parameters(captioners: dict[str, Any]) -> None:
+    from full_size import parameter_rows
+    from stopwatch import parameters_by_part
+
+    rows = [
+        {"model": m, "parameters_by_part": parameters_by_part(c)} for m, c in captioners.items()
+    ]
+    bart, _, dit, _ = parameter_rows([*rows, *rows])
+    assert bart["latent_space"] is None
+    both = (captioners["BART-base size"].projection, captioners["BART-base size"].network)
+    assert bart["writing"] == sum(p.numel() for part in both for p in part.parameters()) / 1e6
+    assert dit["total"] == pytest.approx(dit["encoder"] + dit["writing"] + dit["latent_space"])
+    assert dit["encoder"] == bart["encoder"]
 
 
 def test_the_timesteps_are_the_paper_s(captioners: dict[str, Any]) -> None:
@@ -261,18 +293,26 @@ def test_the_full_sizes() -> None:
     assert {c.encoder.name for c in configs.values()} == {"beats"}
 
 
-def test_every_token_that_is_not_special_is_a_word() -> None:
-    from full_size_systems import make_tokenizer
-
+@pytest.mark.parametrize(("model", "start"), [("BART-base size", 0), ("DAC DiT", 1)])
+def test_every_token_that_is_not_special_is_a_word(
+    captioners: dict[str, Any], model: str, start: int
+) -> None:
     from dac_diffusion.captioning.ranking import texts_of
+    from dac_diffusion.text import tokenizer as ids
     from dac_diffusion.text.tokenizer import first_word_position, normalise_caption
 
-    tokenizer = make_tokenizer(20)
-    assert len(tokenizer) == 20
-    assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3]) == ["[PAD]", "[UNK]", "[SEP]", "[CLS]"]
-    assert (tokenizer.eos_token_id, first_word_position(tokenizer)) == (2, 1)
-    texts = texts_of(tokenizer, torch.arange(4, 20).view(16, 1, 1))
-    assert len({normalise_caption(text) for (text,) in texts} - {""}) == 16
+    tokenizer = captioners[model].tokenizer
+    assert len(tokenizer) == 60
+    assert (
+        tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id,
+    ) == (ids.PAD_ID, ids.UNK_ID, ids.EOS_ID)  # fmt: skip
+    assert len(tokenizer.all_special_ids) == 4
+    assert first_word_position(tokenizer) == start
+    # Two positions, of which the first may be that of [CLS].
+    words = torch.arange(4, 60).view(56, 1, 1).expand(-1, -1, 2)
+    texts = [text for (text,) in texts_of(tokenizer, words)]
+    assert [len(text.split()) for text in texts] == [2 - start] * 56
+    assert len({normalise_caption(text) for text in texts} - {""}) == 56
     assert tokenizer("word5 word19", add_special_tokens=False)["input_ids"] == [5, 19]
 
 
@@ -311,6 +351,7 @@ def test_the_defaults_are_those_of_the_docstring(monkeypatch: pytest.MonkeyPatch
         (["--steps", "1001"], "at most 1000"),
         (["--guided-steps", "5", "2000"], "at most 1000"),
         (["--device", "abacus"], "--device abacus: cannot be used here"),
+        (["--device", "meta"], "--device meta: only cpu and cuda can be timed"),
     ],
 )
 def test_what_cannot_be_timed_is_said_before_the_work(

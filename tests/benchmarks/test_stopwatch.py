@@ -60,6 +60,31 @@ def test_the_parts_of_a_call_add_up_to_it(make: Any) -> None:
     assert "scorer" not in counts
 
 
+def test_a_front_end_has_one_of_three_names() -> None:
+    from stopwatch import front_end
+
+    class Encoder:
+        filter_bank = torch.nn.Identity()
+
+    assert front_end(Encoder()) is Encoder.filter_bank
+    captioner = tiny_captioner()
+    assert front_end(captioner.encoder) is captioner.encoder.log_mel
+    with pytest.raises(TypeError, match="int has no spectrogram"):
+        front_end(3)
+
+
+def test_bytes_of_the_weights() -> None:
+    from stopwatch import parameters_by_part, weight_bytes
+
+    captioner = tiny_captioner()
+    before = weight_bytes(captioner)
+    scorer = sum(p.numel() for p in captioner.scorer.parameters())
+    parameters = sum(parameters_by_part(captioner).values()) + scorer
+    assert before > 4 * parameters  # and buffers
+    captioner.to(torch.bfloat16)
+    assert 2 * parameters < weight_bytes(captioner) < before - 1.9 * parameters
+
+
 def test_network_calls_are_the_steps_or_the_tokens() -> None:
     from stopwatch import count_calls, without_likelihood, writing_network
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import shutil
@@ -238,6 +239,9 @@ def test_the_small_space_is_that_of_encoder_and_scorer(parts: FrozenParts) -> No
         torch.testing.assert_close(space.scorer.embed_audio(joint), audio, rtol=0, atol=1e-5)
         ids = encode_captions(tokenizer, texts, scorer.config.max_length)
         assert torch.equal(space.scorer.embed_text(ids), text)
+        half = copy.deepcopy(space.scorer).bfloat16()
+        cosine = (half.embed_audio(joint.bfloat16()) * audio).sum(dim=-1)
+        assert cosine.min() > 0.999
     trained = [*space.encoder.parameters(), *space.scorer.parameters()]
     assert not any(parameter.requires_grad for parameter in trained)
 
