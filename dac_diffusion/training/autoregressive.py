@@ -80,6 +80,7 @@ class AutoregressiveTask:
 
     def sample(self, audio: AudioFeatures) -> Tensor:
         """The greedy caption of every clip as token ids (B, L)."""
+        audio = audio.to(self.trainer.network.device)
         encoded = encode_audio(self.trainer.projection, self.trainer.network, audio)
         settings = DecodingSettings(method="greedy", max_length=self.max_length)
         return decode(self.trainer.network, encoded, settings, [])[:, 0]

@@ -171,6 +171,7 @@ class CaptionerTask:
     def sample(self, audio: AudioFeatures) -> Tensor:
         """One raw caption per clip, unranked, as token ids (B, L); the same on every call."""
         denoiser, clips, sampling = self.trainer.denoiser, len(audio.features), self.sampling
+        audio = audio.to(denoiser.device)
         return sample_latents(
             denoiser,
             self.trainer.space,

@@ -24,6 +24,7 @@ from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions
+from dac_diffusion.training.batches import to_device
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class EncoderTask:
         losses = []
         for start in range(0, len(self.validation), size):
             indices = np.arange(start, min(start + size, len(self.validation)))
-            batch = self._collate(self.validation, indices, rng)
+            batch = to_device(self._collate(self.validation, indices, rng), trainer.encoder.device)
             losses.append(float(trainer(batch, generator)["loss"]))
             audio = trainer.encoder.encode_log_mel(batch.log_mel, batch.num_samples)
             tags = trainer.tag_clip(audio.pooled)  # (B, labels)

@@ -24,6 +24,7 @@ from dac_diffusion.training.preparation import Prepared, capped, prepare
 from dac_diffusion.training.settings import TrainingConfig
 from dac_diffusion.training.surroundings import make_accelerator
 from dac_diffusion.training.task import Task
+from dac_diffusion.training.text_only import WithTextValidation
 
 
 def train(
@@ -42,7 +43,9 @@ def train(
     torch.manual_seed(config.seed + 1)
     make_task = autoregressive_task if config.system == "autoregressive" else diffusion_task
     with accelerator.main_process_first():  # it trains the rounding head, the others read it
-        task = make_task(config, prepared, progress)
+        task: Task = make_task(config, prepared, progress)
+    if prepared.validation_texts is not None:
+        task = WithTextValidation(task, prepared.validation_texts)
     return fit(task, capped(config.loop, config), config.output_dir, progress=progress)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions
+from dac_diffusion.training.batches import to_device
 from dac_diffusion.training.caption_sources import CaptionBatch, CaptionSource
 
 
@@ -82,7 +83,8 @@ class ScorerTask:
         length = self.trainer.scorer.config.max_length
         texts = [group[0] for group in references]
         ids = encode_captions(self.validation.tokenizer, texts, length)[:, None]  # (B, 1, L)
-        outputs = self.trainer(CaptionBatch(audio, ids), torch.Generator())
+        batch = to_device(CaptionBatch(audio, ids), self.trainer.scorer.device)
+        outputs = self.trainer(batch, torch.Generator())
         return {name: float(value) for name, value in outputs.items()}
 
     def state(self) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from tests.benchmarks.tiny_full_size import tiny_sizes
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -70,3 +73,13 @@ def run_script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCaptioner]:
         return fake
 
     return run
+
+
+@pytest.fixture(scope="session")
+def captioners() -> dict[str, Any]:
+    """The systems of full_size.py by name, tiny; tests leave them as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        from full_size_systems import build_captioners
+
+        return build_captioners(tiny_sizes(), torch.float32, "cpu", "none", seed=0)
