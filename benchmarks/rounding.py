@@ -31,7 +31,6 @@ from tqdm import tqdm
 from dac_diffusion.data.tables import read_all_captions
 from dac_diffusion.text.bert import MINILM, PretrainedBert, keep_used_tokens, load_bert
 from dac_diffusion.text.split_bert_space import SplitBertSpace
-from dac_diffusion.text.tokenizer import decode_captions, encode_captions
 from dac_diffusion.training.rounding_head import HeadTrainingConfig, rounding_accuracy, train_head
 
 NOISE = (0.0, 0.1, 0.2, 0.5, 0.7, 0.9)
@@ -55,15 +54,13 @@ def main() -> None:
     if args.vocabulary == "captions":
         bert = keep_used_tokens(bert, training)
     table: list[Row] = []
-    raw: dict[str, list[Row]] = {}
     settings = [(k, attend) for k in args.split_layers for attend in args.attend]
     for split_layer, attend in tqdm(settings, desc="settings", unit="setting"):
         space = trained_space(bert, training, split_layer, attend, args)
         table.append(measure(space, bert, held_out, attend, args))
-        raw[f"{split_layer}_{attend}"] = misread(space, bert, held_out, args)
     print(markdown_table(table, COLUMNS))
     print(f"\n{len(held_out)} captions, {len(bert.tokenizer)} tokens; {machine_line()}")
-    write_report(args.output, report("rounding", args, table, raw))
+    write_report(args.output, report("rounding", args, table, {}))
 
 
 def trained_space(
@@ -102,17 +99,6 @@ def measure(
     return row
 
 
-@torch.no_grad()
-def misread(
-    space: SplitBertSpace, bert: PretrainedBert, held_out: list[str], args: argparse.Namespace
-) -> list[Row]:
-    """The captions that clean latents are not read back as, of the first thousand."""
-    ids = encode_captions(bert.tokenizer, held_out[:1000], args.max_length)  # (N, L)
-    read = torch.cat([space.decode(space.encode(part)).argmax(dim=-1) for part in ids.split(100)])
-    texts = zip(*(decode_captions(bert.tokenizer, each) for each in (ids, read)), strict=True)
-    return [{"caption": text, "read": back} for text, back in texts if text != back]
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -129,7 +115,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the training")
     add("--seed", type=int, default=0)
     add("--threads", type=int, help="torch threads; default: torch's own choice")
-    add("--output", type=Path, help="JSON file for the table and the captions misread")
+    add("--output", type=Path, help="JSON file for the table")
     return parser.parse_args()
 
 
