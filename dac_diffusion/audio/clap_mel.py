@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dac_diffusion.audio.front_end import FrontEnd, hann_window
+from dac_diffusion.audio.htk_filter_bank import htk_filter_bank
 from dac_diffusion.audio.log_mel import mel_filter_bank
 from dac_diffusion.errors import ConfigError
 
@@ -36,7 +36,7 @@ def repeat_pad(
     return tiled * (position < copies)
 
 
-class ClapLogMel(nn.Module):
+class ClapLogMel(FrontEnd):
     """Waveform (B, T) in [-1, 1] to decibels (B, frames, num_mels), frames = 1 + T // hop_length.
 
     10 log10 of the power spectrogram of centred, reflected, Hann-windowed frames, summed by mel
@@ -48,9 +48,6 @@ class ClapLogMel(nn.Module):
     than the FFT resolves. Source: Wu et al., arXiv 2211.06687, and its published code.
     """
 
-    window: Tensor
-    filter_bank: Tensor
-
     def __init__(
         self,
         sampling_rate: int = 48000,
@@ -61,17 +58,12 @@ class ClapLogMel(nn.Module):
         f_max: float = 14000.0,
         mel_scale: MelScale = "slaney",
     ) -> None:
-        super().__init__()
         if mel_scale not in ("htk", "slaney"):
             raise ConfigError(f"mel_scale={mel_scale!r}: must be htk or slaney")
-        self.fft_size, self.hop_length = fft_size, hop_length
         make_bank = htk_filter_bank if mel_scale == "htk" else mel_filter_bank
         bank = make_bank(sampling_rate, fft_size, num_mels, f_min, f_max)  # (bins, num_mels)
-        hann = np.hanning(fft_size + 1)[:-1]  # periodic, as an FFT repeats
-        # Computed by numpy, so that they are real even while a model is built on "meta".
-        self._tables = tuple(torch.from_numpy(t.astype(np.float32)) for t in (hann, bank))
-        self.register_buffer("window", self._tables[0], persistent=False)  # (fft_size,)
-        self.register_buffer("filter_bank", self._tables[1], persistent=False)  # (bins, num_mels)
+        super().__init__(hann_window(fft_size), bank)
+        self.fft_size, self.hop_length = fft_size, hop_length
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (B, T) to decibels (B, frames, num_mels)."""
@@ -88,36 +80,3 @@ class ClapLogMel(nn.Module):
             power = spectrum.real.square() + spectrum.imag.square()  # (B, bins, frames)
             mel = power.transpose(1, 2) @ self.filter_bank  # (B, frames, num_mels)
             return 10 * torch.log10(mel.clamp(min=POWER_FLOOR))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # .to(bfloat16), .half() and the like round buffers for good; only the device may change.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call, unused-ignore]
-        device = self.window.device
-        self.window, self.filter_bank = (table.to(device) for table in self._tables)
-        return self
-
-
-def htk_filter_bank(
-    sampling_rate: int, fft_size: int, num_mels: int, f_min: float, f_max: float
-) -> np.ndarray:
-    """Triangular filters of height 1, evenly spaced on the mel scale 2595 log10(1 + f / 700).
-
-    Returns float64 (fft_size // 2 + 1, num_mels). Raises ConfigError for frequencies beyond
-    Nyquist or bands without an FFT bin. Source: the HTK Book, 5.4.
-    """
-    if not 0 <= f_min < f_max <= sampling_rate / 2:
-        raise ConfigError(
-            f"mel bands from {f_min} to {f_max} Hz do not fit a sampling rate of {sampling_rate} "
-            f"Hz; need 0 <= f_min < f_max <= {sampling_rate / 2}"
-        )
-    low_mel, high_mel = (2595 * np.log10(1 + f / 700) for f in (f_min, f_max))
-    mels = np.linspace(low_mel, high_mel, num_mels + 2)
-    corners = 700 * (10 ** (mels / 2595) - 1)  # (num_mels + 2,) in Hz
-    low, peak, high = corners[:-2], corners[1:-1], corners[2:]
-    bins = np.linspace(0, sampling_rate / 2, fft_size // 2 + 1)[:, None]  # (bins, 1) in Hz
-    bank = np.minimum((bins - low) / (peak - low), (high - bins) / (high - peak)).clip(min=0)
-    if empty := int((bank.max(axis=0) == 0).sum()):
-        raise ConfigError(
-            f"{empty} of {num_mels} mel bands hold no FFT bin; lower num_mels or raise fft_size"
-        )
-    return np.asarray(bank)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from dac_diffusion.audio.front_end import FrontEnd
 
 FRAME_MILLISECONDS, HOP_MILLISECONDS = 25, 10
 PREEMPHASIS = 0.97
@@ -17,7 +18,7 @@ LOWEST_HZ = 20.0
 LOG_FLOOR = float(torch.finfo(torch.float32).eps)  # digital silence is log(1.2e-7) = -15.9
 
 
-class KaldiFilterBank(nn.Module):
+class KaldiFilterBank(FrontEnd):
     """Waveform (B, T) at 16-bit scale to log-mel frames (B, F, num_mels), F = num_frames(T).
 
     What `compute-fbank-feats --dither=0 --use-energy=false` gives. Frames of 25 ms every 10 ms that
@@ -26,20 +27,13 @@ class KaldiFilterBank(nn.Module):
     module's or autocast's type.
     """
 
-    window: Tensor
-    filter_bank: Tensor
-
     def __init__(self, sampling_rate: int = 16000, num_mels: int = 128) -> None:
-        super().__init__()
-        self.frame_length = sampling_rate * FRAME_MILLISECONDS // 1000
+        frame_length = sampling_rate * FRAME_MILLISECONDS // 1000
+        fft_size = 2 ** math.ceil(math.log2(frame_length))
+        bank = kaldi_mel_banks(sampling_rate, fft_size, num_mels)
+        super().__init__(np.hanning(frame_length) ** POVEY_POWER, bank)
+        self.frame_length, self.fft_size = frame_length, fft_size
         self.hop_length = sampling_rate * HOP_MILLISECONDS // 1000
-        self.fft_size = 2 ** math.ceil(math.log2(self.frame_length))
-        povey = np.hanning(self.frame_length) ** POVEY_POWER
-        bank = kaldi_mel_banks(sampling_rate, self.fft_size, num_mels)
-        # Computed by numpy, so that they are real even while a model is built on "meta".
-        self._tables = tuple(torch.from_numpy(table.astype(np.float32)) for table in (povey, bank))
-        self.register_buffer("window", self._tables[0], persistent=False)  # (frame_length,)
-        self.register_buffer("filter_bank", self._tables[1], persistent=False)  # (bins, num_mels)
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """How many frames lie within so many samples, (B,) -> (B,)."""
@@ -62,13 +56,6 @@ class KaldiFilterBank(nn.Module):
             power = spectrum.real.square() + spectrum.imag.square()
             mel = power @ self.filter_bank  # (B, F, num_mels)
             return mel.clamp(min=LOG_FLOOR).log()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # .to(bfloat16), .half() and the like round buffers for good; only the device may change.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call, unused-ignore]
-        device = self.window.device
-        self.window, self.filter_bank = (table.to(device) for table in self._tables)
-        return self
 
 
 def kaldi_mel_banks(sampling_rate: int, fft_size: int, num_mels: int) -> np.ndarray:

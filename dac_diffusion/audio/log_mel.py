@@ -1,12 +1,10 @@
 """The log-mel spectrogram that the audio encoder trained here takes."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dac_diffusion.audio.front_end import FrontEnd, hann_window
 from dac_diffusion.errors import ConfigError
 
 LOG_FLOOR = 1e-5  # added to the power, so that digital silence is log(1e-5) = -11.5
@@ -18,7 +16,7 @@ BREAK_MEL = BREAK_HZ / LINEAR_HZ_PER_MEL
 LOG_STEP = np.log(6.4) / 27  # 27 mels from 1 kHz to 6.4 kHz
 
 
-class LogMel(nn.Module):
+class LogMel(FrontEnd):
     """Waveform (B, T) in [-1, 1] to log-mel (B, frames, num_mels), frames = 1 + T // hop_length.
 
     The natural logarithm of LOG_FLOOR + the power spectrogram of centred, zero-padded,
@@ -27,9 +25,6 @@ class LogMel(nn.Module):
 
     Raises ConfigError for frequencies beyond Nyquist or mel bands narrower than the FFT resolves.
     """
-
-    window: Tensor
-    filter_bank: Tensor
 
     def __init__(
         self,
@@ -40,15 +35,10 @@ class LogMel(nn.Module):
         f_min: float = 50.0,
         f_max: float = 14000.0,
     ) -> None:
-        super().__init__()
+        bank = mel_filter_bank(sampling_rate, fft_size, num_mels, f_min, f_max)
+        super().__init__(hann_window(fft_size), bank)
         self.fft_size = fft_size
         self.hop_length = hop_length
-        hann = np.hanning(fft_size + 1)[:-1].astype(np.float32)  # periodic, as an FFT repeats
-        bank = mel_filter_bank(sampling_rate, fft_size, num_mels, f_min, f_max)
-        # Computed by numpy, so that they are real even while a model is built on "meta".
-        self._tables = (torch.from_numpy(hann), torch.from_numpy(bank.astype(np.float32)))
-        self.register_buffer("window", self._tables[0], persistent=False)  # (fft_size,)
-        self.register_buffer("filter_bank", self._tables[1], persistent=False)  # (bins, num_mels)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (B, T) to log-mel (B, frames, num_mels)."""
@@ -70,13 +60,6 @@ class LogMel(nn.Module):
     def num_frames(self, num_samples: int) -> int:
         """The frames of a waveform of `num_samples`."""
         return 1 + num_samples // self.hop_length
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # .to(bfloat16), .half() and the like round buffers for good; only the device may change.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call, unused-ignore]
-        device = self.window.device
-        self.window, self.filter_bank = (table.to(device) for table in self._tables)
-        return self
 
 
 def mel_filter_bank(

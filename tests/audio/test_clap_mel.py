@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import ClapFeatureExtractor
 
-from dac_diffusion.audio.clap_mel import ClapLogMel, htk_filter_bank, repeat_pad
+from dac_diffusion.audio.clap_mel import ClapLogMel, repeat_pad
+from dac_diffusion.audio.htk_filter_bank import htk_filter_bank
 from dac_diffusion.errors import ConfigError
 
 
