@@ -16,7 +16,7 @@ from dac_diffusion.libraries import quiet_libraries
 
 if TYPE_CHECKING:
     from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
-    from dac_diffusion.autoregressive.network import AutoregressiveConfig
+    from dac_diffusion.autoregressive.plain import AutoregressiveConfig
     from dac_diffusion.captioner import DiffusionCaptioner
     from dac_diffusion.training.settings import TrainingConfig
 
@@ -53,7 +53,7 @@ def full_size() -> Sizes:
     norm stands costs nothing. Their own vocabularies are larger (50,265 and 50,257), and they have
     1024 places each.
     """
-    from dac_diffusion.autoregressive.network import AutoregressiveConfig
+    from dac_diffusion.autoregressive.plain import AutoregressiveConfig
 
     bart = AutoregressiveConfig(
         width=768,
@@ -217,7 +217,7 @@ def autoregressive_captioner(
 ) -> AutoregressiveCaptioner:
     """An encoder-decoder over the projected features of the same encoder."""
     from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
-    from dac_diffusion.autoregressive.network import AudioProjection, build_network
+    from dac_diffusion.autoregressive.plain import AudioProjection, build_network
 
     encoder = shared["encoder"]
     return AutoregressiveCaptioner(

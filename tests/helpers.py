@@ -10,11 +10,7 @@ import soundfile
 import torch
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
-from dac_diffusion.autoregressive.network import (
-    AudioProjection,
-    AutoregressiveConfig,
-    build_network,
-)
+from dac_diffusion.autoregressive.plain import AudioProjection, AutoregressiveConfig, build_network
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.cli import main
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser

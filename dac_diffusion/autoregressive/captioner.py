@@ -11,10 +11,11 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
+from dac_diffusion.autoregressive.caption_tokens import CaptionTokens
 from dac_diffusion.autoregressive.decoding import DecodingMethod, DecodingSettings, decode
 from dac_diffusion.autoregressive.network import (
-    AudioProjection,
     EncodedAudio,
+    Prompts,
     choose_attention,
     encode_audio,
     sequence_log_likelihood,
@@ -49,7 +50,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
     def __init__(
         self,
         encoder: torch.nn.Module,
-        projection: AudioProjection,
+        projection: torch.nn.Module,
         network: torch.nn.Module,
         tokenizer: Any,
         scorer: torch.nn.Module,
@@ -63,6 +64,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         diversity_penalty: float = 0.5,
         ranking: Ranking = "audio_text",
         likelihood_weight: float = 0.0,
+        prompt_left: Sequence[int] | None = None,
+        prompt_right: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -85,6 +88,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             diversity_penalty=diversity_penalty,
             ranking=ranking,
             likelihood_weight=likelihood_weight,
+            prompt_left=prompt_left,
+            prompt_right=prompt_right,
         )
 
     @classmethod
@@ -99,6 +104,18 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         captioner = load_pipeline(cls, COMPONENTS, name, torch_dtype, device, revision)
         choose_attention(captioner.network, captioner.device)
         return captioner
+
+    def encode(self, audio: AudioFeatures) -> EncodedAudio:
+        """What captions of B encoded windows are written from (autoregressive/network.py)."""
+        return encode_audio(self.projection, self.network, audio, self.prompts(audio))
+
+    def prompts(self, audio: AudioFeatures) -> Prompts | None:
+        """Token ids around the audio of B encoded windows; None for a captioner without prompts."""
+        left, right = self.config.prompt_left, self.config.prompt_right
+        if left is None and right is None:
+            return None
+        clips = len(audio.features)
+        return Prompts([list(left or [])] * clips, [list(right or [])] * clips)
 
     @torch.inference_mode()
     def __call__(
@@ -201,19 +218,21 @@ class SequenceDrawer:
     def generate(self, audio: AudioFeatures, generators: list[torch.Generator]) -> Tensor:
         """Token ids (B, K, L) of captions of B encoded windows, not ranked."""
         captioner = self.captioner
-        encoded = encode_audio(captioner.projection, captioner.network, audio)
-        return decode(captioner.network, encoded, self.settings, generators)
+        encoded = captioner.encode(audio)
+        tokens = CaptionTokens.of(captioner.tokenizer)
+        return decode(captioner.network, tokens, encoded, self.settings, generators)
 
     def _draw_batch(self, windows: list[Window]) -> list[Candidates]:
         captioner = self.captioner
         audio = encode_windows(captioner.encoder, windows, captioner.device)
-        encoded = encode_audio(captioner.projection, captioner.network, audio)
+        encoded = captioner.encode(audio)
         generators = [window_generator(self.settings.seed, w.waveform) for w in windows]
         pooled = audio.pooled.float().cpu()  # (B, P)
 
         def draw(places: list[int]) -> list[Candidates]:
-            part = EncodedAudio(encoded.hidden[places], encoded.mask[places])
-            return self._decode(part, pooled[places], [generators[i] for i in places])
+            return self._decode(
+                encoded.select(places), pooled[places], [generators[i] for i in places]
+            )
 
         # Only sampling finds something else the next time.
         wanted = self.num_captions if self.settings.method == "nucleus" else 0
@@ -223,13 +242,16 @@ class SequenceDrawer:
         self, audio: EncodedAudio, pooled: Tensor, generators: list[torch.Generator]
     ) -> list[Candidates]:
         captioner = self.captioner
-        ids = decode(captioner.network, audio, self.settings, generators)  # (B, K, L)
+        tokens = CaptionTokens.of(captioner.tokenizer)
+        ids = decode(captioner.network, tokens, audio, self.settings, generators)  # (B, K, L)
         texts = texts_of(captioner.tokenizer, ids)
         vectors = embed_texts(captioner.scorer, captioner.tokenizer, texts)  # (B, K, E)
         likelihoods = torch.zeros(ids.shape[:2])
         if self.ranking == "likelihood" or captioner.config.likelihood_weight != 0:
             repeated = audio.repeat(ids.shape[1])
-            flat = sequence_log_likelihood(captioner.network, repeated, ids.flatten(0, 1))
+            flat = sequence_log_likelihood(
+                captioner.network, repeated, ids.flatten(0, 1), tokens.pad
+            )
             likelihoods = flat.view(ids.shape[:2]).cpu()
         return [
             Candidates(texts[i], vectors[i], pooled[i], likelihoods[i]) for i in range(len(texts))

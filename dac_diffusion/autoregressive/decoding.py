@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,15 +12,18 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    MBartForConditionalGeneration,
     TopPLogitsWarper,
 )
 from transformers.modeling_outputs import BaseModelOutput
 
+from dac_diffusion.autoregressive.caption_tokens import CaptionTokens
 from dac_diffusion.autoregressive.diverse_beam import diverse_beam_search
-from dac_diffusion.autoregressive.network import EncodedAudio
+from dac_diffusion.autoregressive.network import (
+    EncodedAudio,
+    cross_attention_inputs,
+    start_ids,
+)
 from dac_diffusion.errors import ConfigError
-from dac_diffusion.text.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 
 DecodingMethod = Literal["greedy", "beam", "nucleus", "diverse_beam"]
 
@@ -32,9 +35,11 @@ class DecodingSettings:
     num_candidates: captions per clip. num_beams: of beam search, at least num_candidates are used.
     temperature, top_p: of nucleus sampling (Holtzman et al. 2020). length_penalty: beam scores are
     divided by length to this power. diversity_penalty: of diverse beam search, with one group of
-    beams for every caption (Vijayakumar et al. 2018). seed: of nucleus sampling. min_length: tokens
-    before a caption may end; max_length: tokens after which it is cut. One number for both gives
-    captions of one length, for timing networks with random weights.
+    beams for every caption (Vijayakumar et al. 2018). no_repeat_ngram: no caption has the same n
+    tokens in a row twice (0: it may), early_stopping: beam search ends with as many ended captions
+    as beams, whether or not a better one may come; neither is for diverse_beam. seed: of nucleus
+    sampling. min_length: tokens before a caption may end; max_length: tokens after which it is cut.
+    One number for both gives captions of one length, for timing networks with random weights.
     """
 
     method: DecodingMethod = "nucleus"
@@ -44,6 +49,8 @@ class DecodingSettings:
     top_p: float = 0.9
     length_penalty: float = 1.0
     diversity_penalty: float = 0.5
+    no_repeat_ngram: int = 0
+    early_stopping: bool = False
     seed: int = 0
     min_length: int = 1
     max_length: int = 24
@@ -73,61 +80,96 @@ class DecodingSettings:
             raise ConfigError(f"temperature={self.temperature}: must be greater than 0")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p={self.top_p}: must be greater than 0 and at most 1")
-        if self.diversity_penalty < 0:
-            raise ConfigError(f"diversity_penalty={self.diversity_penalty}: must be at least 0")
+        for name in ("diversity_penalty", "no_repeat_ngram"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 0")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed={self.seed}: must be 0 or more, and below 2^63")
 
 
 def decode(
-    network: MBartForConditionalGeneration,
+    network: Any,
+    tokens: CaptionTokens,
     audio: EncodedAudio,
     settings: DecodingSettings,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """Captions of B clips as token ids (B, K, max_length), each ended by [EOS], then [PAD].
+    """Captions of B clips as token ids (B, K, max_length): words, the end token, padding.
 
     Beam search gives the best first. generators: one per clip, of nucleus sampling.
     """
+    count = settings.num_candidates
     if settings.method == "diverse_beam":
-        return diverse_beam_search(
+        ids = diverse_beam_search(
             network,
             audio,
-            num_groups=settings.num_candidates,
-            beams_per_group=max(1, settings.num_beams // settings.num_candidates),
+            num_groups=count,
+            beams_per_group=max(1, settings.num_beams // count),
             diversity_penalty=settings.diversity_penalty,
             length_penalty=settings.length_penalty,
-            max_length=settings.max_length,
+            max_length=settings.max_length - (tokens.first is not None),
             min_length=settings.min_length,
-        )
-    count = settings.num_candidates
+            tokens=tokens,
+        )  # (B, K, L or L - 1)
+        return _with_first(ids.flatten(0, 1), tokens, settings.max_length).unflatten(0, (-1, count))
     processors = LogitsProcessorList()
     if settings.method == "nucleus":
         audio = audio.repeat(count)
         processors.append(NucleusSampling(generators, settings.temperature, settings.top_p))
     by_beams = settings.method == "beam"
     beams = max(settings.num_beams, count) if by_beams else 1
+    start = _first_inputs(network, audio, tokens)
+    # Published networks bring settings of their own, which would fill in what is not given here.
+    network.generation_config = GenerationConfig()
+    skipped = start["decoder_input_ids"].shape[1] if "decoder_input_ids" in start else 0
     ids = network.generate(
-        encoder_outputs=BaseModelOutput(last_hidden_state=audio.hidden),
-        attention_mask=audio.mask,
+        **start,
         generation_config=GenerationConfig(
-            max_new_tokens=settings.max_length,
+            max_new_tokens=settings.max_length - (tokens.first is not None),
             num_beams=beams,
             num_return_sequences=count if by_beams else 1,
             length_penalty=settings.length_penalty,
+            early_stopping=settings.early_stopping,
+            no_repeat_ngram_size=settings.no_repeat_ngram,
             do_sample=False,
-            suppress_tokens=[PAD_ID, UNK_ID, BOS_ID],
+            suppress_tokens=list(tokens.never),
             min_new_tokens=settings.min_length,  # no empty captions
-            pad_token_id=PAD_ID,
-            bos_token_id=BOS_ID,
-            eos_token_id=EOS_ID,
-            decoder_start_token_id=BOS_ID,
+            pad_token_id=tokens.pad,
+            eos_token_id=tokens.end,
+            decoder_start_token_id=next(iter(start_ids(network)), None),
         ),
         logits_processor=processors,
-    )[:, 1:]  # (B K, up to max_length), without the start token
-    padded = ids.new_full((len(ids), settings.max_length), PAD_ID)
-    padded[:, : ids.shape[1]] = ids
-    return padded.unflatten(0, (-1, count))  # (B, K, L)
+    )[:, skipped:]  # (B K, up to max_length), without what was given
+    return _with_first(ids, tokens, settings.max_length).unflatten(0, (-1, count))  # (B, K, L)
+
+
+def _first_inputs(network: Any, audio: EncodedAudio, tokens: CaptionTokens) -> dict[str, Any]:
+    """What `generate` goes on from, for each kind of network (network.py)."""
+    if not network.config.is_encoder_decoder:
+        return {
+            "inputs_embeds": audio.prefix,
+            "attention_mask": audio.prefix_mask,
+            **cross_attention_inputs(network, audio),
+        }
+    ids = [*start_ids(network), *([] if tokens.first is None else [tokens.first])]
+    return {
+        "encoder_outputs": BaseModelOutput(last_hidden_state=audio.hidden),
+        "attention_mask": audio.mask,
+        "decoder_input_ids": torch.tensor([ids] * len(audio), device=audio.device),  # (B, 1 or 2)
+    }
+
+
+def _with_first(ids: Tensor, tokens: CaptionTokens, length: int) -> Tensor:
+    """Token ids (N, up to length) padded to (N, length), behind the first token if there is one."""
+    offset = int(tokens.first is not None)
+    # Beam search fills up with the end token where padding has the id 0.
+    ends = ids == tokens.end
+    ids = ids.masked_fill(ends.cumsum(dim=1) - ends.long() > 0, tokens.pad)
+    padded = ids.new_full((len(ids), length), tokens.pad)
+    padded[:, offset : offset + ids.shape[1]] = ids
+    if tokens.first is not None:
+        padded[:, 0] = tokens.first
+    return padded
 
 
 class NucleusSampling(LogitsProcessor):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from dac_diffusion.autoregressive.network import AudioProjection, build_network
+from dac_diffusion.autoregressive.plain import AudioProjection, build_network
 from dac_diffusion.configuration import load_config, save_config
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.files import make_folder
-from dac_diffusion.training.autoregressive import AutoregressiveTask, AutoregressiveTrainer
+from dac_diffusion.training.autoregressive import (
+    AutoregressiveTask,
+    AutoregressiveTrainer,
+    captioner_of,
+)
 from dac_diffusion.training.building import (
     make_denoiser,
     make_latent_space,
@@ -93,9 +98,13 @@ def autoregressive_task(config: TrainingConfig, prepared: Prepared, progress: bo
     trainer = AutoregressiveTrainer(
         AudioProjection(parts.encoder.feature_dim, parts.encoder.pooled_dim, sizes.width),
         build_network(sizes, len(parts.tokenizer)),
+        parts.tokenizer.pad_token_id,
         config.label_smoothing,
     )
-    sources = prepared.training, prepared.validation
     return AutoregressiveTask(
-        trainer, config.captioner_training, parts, *sources, config.text.max_length
+        trainer,
+        config.captioner_training,
+        prepared.training,
+        prepared.validation,
+        partial(captioner_of, trainer, parts, config.text.max_length),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dac_diffusion.autoregressive.network import AutoregressiveConfig
+from dac_diffusion.autoregressive.plain import AutoregressiveConfig
 from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.published.loading import DatasetName
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig

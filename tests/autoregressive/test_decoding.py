@@ -6,52 +6,69 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from dac_diffusion.autoregressive.caption_tokens import CaptionTokens
 from dac_diffusion.autoregressive.decoding import DecodingSettings, NucleusSampling, decode
 from dac_diffusion.autoregressive.network import (
-    AutoregressiveConfig,
     EncodedAudio,
-    build_network,
     caption_logits,
     sequence_log_likelihood,
 )
 from dac_diffusion.errors import ConfigError
-from dac_diffusion.text.tokenizer import EOS_ID, PAD_ID, SPECIAL_TOKENS
+from tests.autoregressive.networks_of_every_kind import (
+    FIRST,
+    WORDS,
+    heard_clips,
+    small_network,
+)
 
-VOCABULARY, LENGTH = 8, 4
-WORDS = range(len(SPECIAL_TOKENS), VOCABULARY)
+LENGTH = 4
+END, PAD = 2, 0
 
 
-@pytest.fixture(scope="module")
-def network() -> Any:
-    torch.manual_seed(3)
-    sizes = AutoregressiveConfig(
-        width=16, encoder_layers=1, decoder_layers=1, heads=2, feed_forward=32
-    )
-    network = build_network(sizes, VOCABULARY).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(15.0)
-    return network
+@pytest.fixture(scope="module", params=["mbart", "bart", "gpt2", "llama"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def audio() -> EncodedAudio:
-    generator = torch.Generator().manual_seed(1)
-    hidden = torch.randn(3, 4, 16, generator=generator)
-    return EncodedAudio(hidden, torch.ones(3, 4, dtype=torch.long))
+def network(kind: str) -> Any:
+    return small_network(kind)
+
+
+@pytest.fixture(scope="module")
+def tokens(kind: str) -> CaptionTokens:
+    """BART's captions begin with a token of their own."""
+    return CaptionTokens(PAD, END, FIRST if kind == "bart" else None, never=(0, 1, 3))
+
+
+@pytest.fixture(scope="module")
+def audio(kind: str) -> EncodedAudio:
+    return heard_clips(kind)
 
 
 def generators(seed: int = 0) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for _ in range(3)]
 
 
-def decoded(network: Any, audio: EncodedAudio, seed: int = 0, **settings: Any) -> Tensor:
+def decoded(
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio, seed: int = 0, **settings: Any
+) -> Tensor:
+    """Token ids without the first token that all captions share."""
+    offset = int(tokens.first is not None)
     with torch.no_grad():
-        chosen = DecodingSettings(max_length=LENGTH, **settings)
-        return decode(network, audio, chosen, generators(seed))
+        chosen = DecodingSettings(max_length=LENGTH + offset, **settings)
+        ids = decode(network, tokens, audio, chosen, generators(seed))
+    assert ids.shape[-1] == LENGTH + offset
+    assert bool((ids[..., :offset] == FIRST).all())
+    return ids[..., offset:]
+
+
+def with_first(tokens: CaptionTokens, ids: Tensor) -> Tensor:
+    """Captions as the network knows them."""
+    return ids if tokens.first is None else F.pad(ids, (1, 0), value=tokens.first)
 
 
 def all_captions() -> Tensor:
@@ -59,92 +76,119 @@ def all_captions() -> Tensor:
     rows = []
     for length in range(1, LENGTH + 1):
         for words in itertools.product(WORDS, repeat=length):
-            end = [EOS_ID] * (length < LENGTH)
-            rows.append([*words, *end] + [PAD_ID] * (LENGTH - length - len(end)))
+            end = [END] * (length < LENGTH)
+            rows.append([*words, *end] + [PAD] * (LENGTH - length - len(end)))
     return torch.tensor(rows)
 
 
-def test_greedy_takes_the_likeliest_word_at_every_place(network: Any, audio: EncodedAudio) -> None:
-    ids = decoded(network, audio, method="greedy")
+def likelihoods(network: Any, tokens: CaptionTokens, audio: EncodedAudio, ids: Tensor) -> Tensor:
+    """Mean log-probability of captions (N, LENGTH) of one clip; the first token is given."""
+    count = (ids != PAD).sum(dim=-1)
+    with torch.no_grad():
+        repeated = audio.repeat(len(ids))
+        if tokens.first is None:
+            return sequence_log_likelihood(network, repeated, ids, PAD)
+        whole = with_first(tokens, ids)
+        total = sequence_log_likelihood(network, repeated, whole, PAD) * (count + 1)
+        logits = caption_logits(network, repeated, whole)[:, 0]
+        return (total - logits.log_softmax(dim=-1)[:, FIRST]) / count
+
+
+def test_greedy_takes_the_likeliest_word_at_every_place(
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio
+) -> None:
+    ids = decoded(network, tokens, audio, method="greedy")
     assert ids.shape == (3, 1, LENGTH)
-    logits = caption_logits(network, audio, ids[:, 0]).clone()
+    offset = int(tokens.first is not None)
+    with torch.no_grad():
+        logits = caption_logits(network, audio, with_first(tokens, ids[:, 0]))[:, offset:].clone()
     logits[..., [0, 1, 3]] = -math.inf  # padding, unknown and start are never written
-    logits[:, 0, EOS_ID] = -math.inf  # and no caption is empty
+    logits[:, 0, END] = -math.inf  # and no caption is empty
     for row, expected in zip(ids[:, 0], logits.argmax(dim=-1), strict=True):
-        words = row != PAD_ID
+        words = row != PAD
         assert torch.equal(row[words], expected[words])
 
 
 @pytest.mark.parametrize("method", ["beam", "diverse_beam"])
 def test_with_enough_beams_the_likeliest_caption_is_found(
-    network: Any, audio: EncodedAudio, method: str
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio, method: str
 ) -> None:
     everything = all_captions()
-    ids = decoded(network, audio, method=method, num_beams=200, num_candidates=1)
+    ids = decoded(network, tokens, audio, method=method, num_beams=200, num_candidates=1)
     for clip in range(3):
-        one = EncodedAudio(audio.hidden[clip : clip + 1], audio.mask[clip : clip + 1])
-        likelihoods = sequence_log_likelihood(network, one.repeat(len(everything)), everything)
-        best = everything[likelihoods.argmax()]
+        found = likelihoods(network, tokens, audio.select([clip]), everything)
+        best = everything[found.argmax()]
         assert torch.equal(ids[clip, 0], best)
 
 
-def test_beams_come_best_first_and_differ(network: Any, audio: EncodedAudio) -> None:
-    ids = decoded(network, audio, method="beam", num_beams=6, num_candidates=4)
+def test_beams_come_best_first_and_differ(
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio
+) -> None:
+    ids = decoded(network, tokens, audio, method="beam", num_beams=6, num_candidates=4)
     assert ids.shape == (3, 4, LENGTH)
     for clip in range(3):
         assert len({tuple(row) for row in ids[clip].tolist()}) == 4
-        one = EncodedAudio(audio.hidden[clip : clip + 1], audio.mask[clip : clip + 1])
-        likelihoods = sequence_log_likelihood(network, one.repeat(4), ids[clip])
-        assert likelihoods.tolist() == sorted(likelihoods.tolist(), reverse=True)
+        found = likelihoods(network, tokens, audio.select([clip]), ids[clip])
+        assert found.tolist() == sorted(found.tolist(), reverse=True)
 
 
 def test_groups_without_penalty_are_alike_and_with_it_differ(
-    network: Any, audio: EncodedAudio
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio
 ) -> None:
-    greedy = decoded(network, audio, method="greedy")[:, 0]
+    greedy = decoded(network, tokens, audio, method="greedy")[:, 0]
     shared = {"method": "diverse_beam", "num_beams": 4, "num_candidates": 4}
-    alike = decoded(network, audio, diversity_penalty=0.0, **shared)
+    alike = decoded(network, tokens, audio, diversity_penalty=0.0, **shared)
     for group in range(4):
         assert torch.equal(alike[:, group], greedy)
-    apart = decoded(network, audio, diversity_penalty=1e4, **shared)
+    apart = decoded(network, tokens, audio, diversity_penalty=1e4, **shared)
     assert torch.equal(apart[:, 0], greedy)
     for clip in range(3):
         assert len(set(apart[clip, :, 0].tolist())) == 4  # four words, four groups
 
 
+@pytest.mark.parametrize("method", ["greedy", "beam", "nucleus"])
+def test_no_ngram_comes_twice_where_that_is_forbidden(
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio, method: str
+) -> None:
+    ids = decoded(network, tokens, audio, method=method, no_repeat_ngram=1, min_length=LENGTH)
+    for row in ids[:, 0].tolist():
+        assert len(set(row)) == LENGTH
+
+
 @pytest.mark.parametrize("method", ["greedy", "beam", "nucleus", "diverse_beam"])
-def test_a_least_length_is_kept(network: Any, audio: EncodedAudio, method: str) -> None:
+def test_a_least_length_is_kept(
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio, method: str
+) -> None:
     count = 1 if method == "greedy" else 2
-    free = decoded(network, audio, method=method, num_candidates=count)
-    assert bool((free[..., 0] != EOS_ID).all())
-    fixed = decoded(network, audio, method=method, num_candidates=count, min_length=LENGTH)
-    assert bool((fixed > EOS_ID).all())  # words only, as many as there is room for
+    free = decoded(network, tokens, audio, method=method, num_candidates=count)
+    assert bool((free[..., 0] != END).all())
+    fixed = decoded(network, tokens, audio, method=method, num_candidates=count, min_length=LENGTH)
+    assert bool((fixed > END).all())  # words only, as many as there is room for
 
 
 @pytest.mark.parametrize("method", ["greedy", "beam", "nucleus", "diverse_beam"])
 def test_a_clip_is_decoded_alike_alone_and_in_a_batch(
-    network: Any, audio: EncodedAudio, method: Any
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio, method: Any
 ) -> None:
     count = 1 if method == "greedy" else 3
     settings = DecodingSettings(method=method, num_candidates=count, max_length=LENGTH)
     with torch.no_grad():
-        together = decode(network, audio, settings, generators())
+        together = decode(network, tokens, audio, settings, generators())
         for clip in range(3):
-            one = EncodedAudio(audio.hidden[clip : clip + 1], audio.mask[clip : clip + 1])
-            alone = decode(network, one, settings, generators()[:1])
+            alone = decode(network, tokens, audio.select([clip]), settings, generators()[:1])
             assert torch.equal(alone[0], together[clip])
 
 
 def test_nucleus_sampling_follows_the_seed_and_leaves_global_state(
-    network: Any, audio: EncodedAudio
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio
 ) -> None:
     shared = {"method": "nucleus", "num_candidates": 5, "top_p": 1.0}
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = decoded(network, audio, seed=1, **shared)
+    first = decoded(network, tokens, audio, seed=1, **shared)
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(decoded(network, audio, seed=1, **shared), first)
-    assert not torch.equal(decoded(network, audio, seed=2, **shared), first)
+    assert torch.equal(decoded(network, tokens, audio, seed=1, **shared), first)
+    assert not torch.equal(decoded(network, tokens, audio, seed=2, **shared), first)
 
 
 def test_nucleus_draws_have_the_probabilities_of_the_nucleus() -> None:
@@ -181,6 +225,7 @@ def test_temperature_sharpens() -> None:
         ({"top_p": 0.0}, "top_p=0.0: must be greater than 0 and at most 1"),
         ({"top_p": 1.5}, "top_p=1.5"),
         ({"diversity_penalty": -1.0}, "diversity_penalty=-1.0: must be at least 0"),
+        ({"no_repeat_ngram": -1}, "no_repeat_ngram=-1: must be at least 0"),
         ({"seed": -1}, "seed=-1: must be 0 or more"),
     ],
 )

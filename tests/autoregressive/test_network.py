@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from dac_diffusion.autoregressive.network import (
-    AudioProjection,
     EncodedAudio,
-    build_network,
     caption_logits,
     encode_audio,
     sequence_log_likelihood,
 )
+from dac_diffusion.autoregressive.plain import AudioProjection, build_network
 from dac_diffusion.configuration import load_config
 from dac_diffusion.diffusion.denoiser import CaptionDenoiser
 from dac_diffusion.encoders.base import AudioFeatures
@@ -87,7 +86,7 @@ def test_the_likelihood_is_the_mean_over_tokens_and_end() -> None:
     captioner = tiny_autoregressive()
     encoded = encode_audio(captioner.projection, captioner.network, features(2))
     ids = torch.tensor([[5, 6, EOS_ID, PAD_ID], [7, 8, 9, EOS_ID]])
-    found = sequence_log_likelihood(captioner.network, encoded, ids)
+    found = sequence_log_likelihood(captioner.network, encoded, ids, PAD_ID)
     for row, length in ((0, 3), (1, 4)):
         one = EncodedAudio(encoded.hidden[row : row + 1], encoded.mask[row : row + 1])
         total, before = 0.0, [BOS_ID]

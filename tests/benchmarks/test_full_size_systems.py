@@ -83,7 +83,7 @@ def test_the_full_sizes() -> None:
     """Counted on "meta", by hand for the decoders; BART-base has the same layers."""
     from full_size_systems import full_size, read_configs
 
-    from dac_diffusion.autoregressive.network import build_network
+    from dac_diffusion.autoregressive.plain import build_network
 
     sizes = full_size()
     with torch.device("meta"):

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from dac_diffusion.autoregressive.network import AutoregressiveConfig
+from dac_diffusion.autoregressive.plain import AutoregressiveConfig
 
 POSITIONS, TOKENS = 20, 6
 TINY = AutoregressiveConfig(

@@ -6,11 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
-from dac_diffusion.autoregressive.network import (
-    AudioProjection,
-    AutoregressiveConfig,
-    build_network,
-)
+from dac_diffusion.autoregressive.plain import AudioProjection, AutoregressiveConfig, build_network
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.captioning.pretrained import BUILTIN, find_checkpoint
 from dac_diffusion.systems import load_captioner

@@ -1,6 +1,7 @@
 """Training of the autoregressive captioner."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,20 @@ import torch
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.autoregressive.network import (
-    AudioProjection,
-    AutoregressiveConfig,
-    build_network,
     caption_logits,
     encode_audio,
     sequence_log_likelihood,
 )
+from dac_diffusion.autoregressive.plain import AudioProjection, AutoregressiveConfig, build_network
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.data.scene_features import Hearings, encode_pool
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.text.tokenizer import PAD_ID
-from dac_diffusion.training.autoregressive import AutoregressiveTask, AutoregressiveTrainer
+from dac_diffusion.training.autoregressive import (
+    AutoregressiveTask,
+    AutoregressiveTrainer,
+    captioner_of,
+)
 from dac_diffusion.training.caption_sources import BatchShape, FrozenParts, SceneCaptions
 from dac_diffusion.training.captioner import CaptionerTrainingConfig
 from dac_diffusion.training.run import train
@@ -43,6 +46,7 @@ def task(parts: FrozenParts, pools: tuple[ScenePool, ScenePool]) -> Autoregressi
     trainer = AutoregressiveTrainer(
         AudioProjection(parts.encoder.feature_dim, parts.encoder.pooled_dim, 32),
         build_network(SIZES, len(parts.tokenizer)),
+        PAD_ID,
         label_smoothing=0.1,
     )
     shape = BatchShape(CLIPS, PER_CLIP, LENGTH)
@@ -50,22 +54,23 @@ def task(parts: FrozenParts, pools: tuple[ScenePool, ScenePool]) -> Autoregressi
         SceneCaptions(pool, features, parts.tokenizer, shape, 4)
         for pool, features in zip(pools, encoded, strict=True)
     )
-    return AutoregressiveTask(trainer, CONFIG, parts, *sources, LENGTH)
+    make_captioner = partial(captioner_of, trainer, parts, LENGTH)
+    return AutoregressiveTask(trainer, CONFIG, *sources, make_captioner)
 
 
 def test_the_loss_is_the_mean_over_the_tokens_before_padding(task: AutoregressiveTask) -> None:
-    task.trainer.eval()
+    task.model.eval()
     batch = task.batch(0, 0, 1)
     with torch.no_grad():
-        result = task.trainer(batch, torch.Generator())
-        encoded = encode_audio(task.trainer.projection, task.trainer.network, batch.audio)
+        result = task.model(batch, torch.Generator())
+        encoded = encode_audio(task.model.projection, task.model.network, batch.audio)
         ids = batch.token_ids.flatten(0, 1)
-        means = sequence_log_likelihood(task.trainer.network, encoded.repeat(PER_CLIP), ids)
+        means = sequence_log_likelihood(task.model.network, encoded.repeat(PER_CLIP), ids, PAD_ID)
     lengths = (ids != PAD_ID).sum(dim=-1)
     expected = -(means * lengths).sum() / lengths.sum()
     assert float(result["cross_entropy"]) == pytest.approx(float(expected), rel=1e-5)
     with torch.no_grad():
-        logits = caption_logits(task.trainer.network, encoded.repeat(PER_CLIP), ids)
+        logits = caption_logits(task.model.network, encoded.repeat(PER_CLIP), ids)
     uniform = -logits.log_softmax(dim=-1).mean(dim=-1)[ids != PAD_ID].mean()
     smoothed = 0.9 * float(expected) + 0.1 * float(uniform)
     assert float(result["loss"]) == pytest.approx(smoothed, rel=1e-5)
@@ -73,10 +78,10 @@ def test_the_loss_is_the_mean_over_the_tokens_before_padding(task: Autoregressiv
 
 def test_the_loss_falls(task: AutoregressiveTask) -> None:
     batch = task.batch(0, 0, 1)
-    optimizer = torch.optim.AdamW(task.trainer.parameters(), 1e-2)
+    optimizer = torch.optim.AdamW(task.model.parameters(), 1e-2)
     losses = []
     for _ in range(25):
-        result = task.trainer(batch, torch.Generator())
+        result = task.model(batch, torch.Generator())
         losses.append(result["loss"].item())
         result["loss"].backward()
         optimizer.step()
@@ -85,7 +90,7 @@ def test_the_loss_falls(task: AutoregressiveTask) -> None:
 
 
 def test_evaluation_is_repeatable_and_finite(task: AutoregressiveTask) -> None:
-    task.trainer.eval()
+    task.model.eval()
     report = task.evaluate(3, task.model, None)
     torch.manual_seed(2)
     assert task.evaluate(9, task.model, None) == report
