@@ -77,8 +77,16 @@ def decode_captions(tokenizer: PreTrainedTokenizerFast, token_ids: Tensor) -> li
     for row in token_ids[:, start:].tolist():
         caption_ids = takewhile(lambda token_id: token_id not in ends, row)
         words = [token_id for token_id in caption_ids if token_id not in special]
-        captions.append(join_tokens(tokenizer.convert_ids_to_tokens(words))[0])
+        captions.append(_spell(tokenizer, words))
     return captions
+
+
+def _spell(tokenizer: PreTrainedTokenizerFast, words: list[int]) -> str:
+    """The text of word tokens: pieces by our own rule, BART's, GPT-2's and Llama's by theirs."""
+    if type(tokenizer.backend_tokenizer.model).__name__ == "WordPiece":
+        return join_tokens(tokenizer.convert_ids_to_tokens(words))[0]
+    text: str = tokenizer.decode(words, clean_up_tokenization_spaces=False)
+    return text.strip()
 
 
 def first_word_position(tokenizer: PreTrainedTokenizerFast) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from dac_diffusion.errors import ConfigError
@@ -177,3 +178,21 @@ def test_most_audiocaps_words_are_one_token() -> None:
         print(f"{split}: {occurrences:.2%} of word occurrences, {types:.2%} of distinct words")
         assert occurrences >= 0.95
         assert types >= 0.9
+
+
+def test_captions_of_a_byte_level_tokenizer_keep_their_spelling() -> None:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(CAPTIONS, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, cls_token="<s>", pad_token="<pad>", eos_token="</s>"
+    )
+    ids = encode_captions(tokenizer, CAPTIONS, 40)
+    assert ids[0, 0] == tokenizer.cls_token_id
+    assert decode_captions(tokenizer, ids) == CAPTIONS
