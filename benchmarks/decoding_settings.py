@@ -121,8 +121,8 @@ def decode_all(captioner: Any, settings: DecodingSettings, windows: Sequence[Win
     longest = captioner.config.max_length
     settings = replace(settings, max_length=longest)
     settings.check(longest)
-    # Ranked by likelihood, so that it is computed; never drawn again for more different ones.
-    drawer = SequenceDrawer(captioner, settings, num_captions=1, ranking="likelihood")
+    # Never drawn again for more different ones.
+    drawer = SequenceDrawer(captioner, settings, num_captions=1, with_likelihood=True)
     drawn: list[Row] = []
     for start in range(0, len(windows), 32):
         candidates = drawer.draw(windows[start : start + 32])

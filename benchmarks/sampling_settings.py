@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from dac_diffusion.audio.loading import prepare_waveform
 from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
-from dac_diffusion.captioning.ranking import Candidates, score_candidates
+from dac_diffusion.captioning.ranking import Candidates, audio_text_cosines
 from dac_diffusion.captioning.selection import choose_captions
 from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.metrics.cider import CiderD
@@ -113,7 +113,7 @@ def scene_windows(captioner: Any, args: argparse.Namespace) -> tuple[list[list[s
 
 
 def settings(args: argparse.Namespace, noise_scale: float, num_candidates: int) -> DrawSettings:
-    """As DiffusionCaptioner makes them; the likelihood counts, so that it is computed."""
+    """As DiffusionCaptioner makes them; the likelihood is computed, whatever its weight."""
     return DrawSettings(
         num_captions=min(args.num_captions, num_candidates),
         num_candidates=num_candidates,
@@ -121,16 +121,16 @@ def settings(args: argparse.Namespace, noise_scale: float, num_candidates: int) 
         guidance_scale=1.0 if args.guidance_scale is None else args.guidance_scale,
         initial_noise_scale=noise_scale,
         seed=args.seed,
-        likelihood_weight=1.0,
+        with_likelihood=True,
     )
 
 
 def raw_row(captioner: Any, candidates: Candidates) -> Row:
     """Texts of one clip with the two parts of their scores."""
-    cosines = score_candidates(captioner.scorer, candidates, candidates.pooled, 0.0)
+    assert candidates.log_likelihoods is not None
     return {
         "texts": candidates.texts,
-        "cosines": cosines,
+        "cosines": audio_text_cosines(captioner.scorer, candidates, candidates.pooled).tolist(),
         "log_likelihoods": candidates.log_likelihoods.tolist(),
     }
 

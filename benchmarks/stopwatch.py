@@ -72,7 +72,7 @@ def captioning_parts(captioner: Any) -> Parts:
     Reading files is not among them; "encoding" is what encode_windows does, "features" included.
     """
     from dac_diffusion.autoregressive import captioner as autoregressive
-    from dac_diffusion.captioning import drawing
+    from dac_diffusion.captioning import drawing, scoring
 
     return {
         "features": [(front_end(captioner.encoder), "forward")],
@@ -89,6 +89,7 @@ def captioning_parts(captioner: Any) -> Parts:
             (autoregressive, "embed_texts"),
             (drawing.CandidateDrawer, "_log_likelihoods"),
             (autoregressive, "sequence_log_likelihood"),
+            (scoring, "mean_agreement"),
         ],
     }
 
@@ -129,7 +130,7 @@ def writing_network(captioner: Any) -> torch.nn.Module:
 
 def without_likelihood(captioner: Any) -> Any:
     """The captioner, ranking by similarity alone: what is not ranked need not be computed."""
-    captioner.register_to_config(likelihood_weight=0.0)
+    captioner.register_to_config(likelihood_weight=0.0, agreement_weight=0.0)
     return captioner
 
 

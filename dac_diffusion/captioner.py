@@ -9,14 +9,24 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from dac_diffusion.captioning.defaults import given_or
+from dac_diffusion.captioning.defaults import given_or, ranking_of_call
 from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
 from dac_diffusion.captioning.inputs import AudioInput
 from dac_diffusion.captioning.pipelines import load_pipeline
 from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
-from dac_diffusion.captioning.results import Caption, CaptionStep, ClipCaptions, Segment
+from dac_diffusion.captioning.results import (
+    Caption,
+    CaptionStep,
+    ClipCaptions,
+    ScoreParts,
+    Segment,
+)
+from dac_diffusion.captioning.scoring import Ranker
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.ranking.error_filter import ErrorDetector
+from dac_diffusion.ranking.hybrid import Normalisation
 
-__all__ = ["Caption", "CaptionStep", "ClipCaptions", "DiffusionCaptioner", "Segment"]
+__all__ = ["Caption", "CaptionStep", "ClipCaptions", "DiffusionCaptioner", "ScoreParts", "Segment"]
 
 COMPONENTS = ("encoder", "denoiser", "latent_space", "tokenizer", "scheduler", "scorer")
 
@@ -26,11 +36,12 @@ class DiffusionCaptioner(DiffusionPipeline):
 
     The components are attributes and can be replaced, `captioner.scheduler` also by the stock
     DDIMScheduler and DPMSolverMultistepScheduler (`from_config(captioner.scheduler.config)`).
-    num_steps, num_candidates, guidance_scale, initial_noise_scale, refined_share and
-    collapse_repeats are the defaults of a call; they are kept in model_index.json. So is
-    likelihood_weight: a caption's score is the cosine of audio and text plus this weight times the
-    denoiser's log-likelihood of the caption, which costs three network calls
-    (diffusion/likelihood.py) and needs a latent space that can encode.
+    The settings from num_steps on are the defaults of a call; they are kept in model_index.json.
+
+    A caption's score is the weighted sum of three parts (ranking/): the cosine of audio and text,
+    the denoiser's log-likelihood of the caption (diffusion/likelihood.py), and its agreement with
+    the other candidates. A likelihood_weight other than 0 costs three network calls and needs a
+    latent space that can encode; agreement costs nothing.
     """
 
     def __init__(
@@ -48,6 +59,10 @@ class DiffusionCaptioner(DiffusionPipeline):
         likelihood_weight: float = 0.0,
         refined_share: float = 0.0,
         collapse_repeats: bool = False,
+        audio_text_weight: float = 1.0,
+        agreement_weight: float = 0.0,
+        score_normalisation: Normalisation = "none",
+        error_threshold: float | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -68,6 +83,10 @@ class DiffusionCaptioner(DiffusionPipeline):
             likelihood_weight=likelihood_weight,
             refined_share=refined_share,
             collapse_repeats=collapse_repeats,
+            audio_text_weight=audio_text_weight,
+            agreement_weight=agreement_weight,
+            score_normalisation=score_normalisation,
+            error_threshold=error_threshold,
         )
 
     @classmethod
@@ -102,6 +121,12 @@ class DiffusionCaptioner(DiffusionPipeline):
         initial_noise_scale: float | None = None,
         refined_share: float | None = None,
         collapse_repeats: bool | None = None,
+        audio_text_weight: float | None = None,
+        likelihood_weight: float | None = None,
+        agreement_weight: float | None = None,
+        score_normalisation: Normalisation | None = None,
+        error_threshold: float | None = None,
+        error_detector: ErrorDetector | None = None,
         callback: Callable[[CaptionStep], None] | None = None,
         progress: bool | None = None,
         on_result: Callable[[ClipCaptions], None] | None = None,
@@ -122,6 +147,13 @@ class DiffusionCaptioner(DiffusionPipeline):
         the words, the least certain ones, is drawn a second time, at twice the calls
         (diffusion/sampling.py). collapse_repeats: a word twice in a row is written once, and
         `repeats_removed` of the result says how many were taken out.
+
+        audio_text_weight, likelihood_weight, agreement_weight, score_normalisation ("none" or
+        "z_score", over the candidates of a window): the score, see ranking/hybrid.py; every
+        caption's `parts` say what it is made of. error_threshold: candidates whose probability of
+        an error of language is above it come last (1: off), by error_detector
+        (ranking/error_filter.py).
+
         callback: called with a CaptionStep for every window and step. progress: a bar over the
         recordings; by default for more than one, on a terminal. on_result: called with every
         recording's result as soon as it is known, in order.
@@ -130,6 +162,15 @@ class DiffusionCaptioner(DiffusionPipeline):
         that make no sense.
         """
         config = self.config
+        ranking = ranking_of_call(
+            config,
+            audio_text_weight,
+            likelihood_weight,
+            agreement_weight,
+            score_normalisation,
+            error_threshold,
+            error_detector,
+        )
         settings = DrawSettings(
             num_captions=num_captions,
             num_candidates=given_or(num_candidates, max(config.num_candidates, num_captions)),
@@ -137,11 +178,27 @@ class DiffusionCaptioner(DiffusionPipeline):
             guidance_scale=given_or(guidance_scale, config.guidance_scale),
             initial_noise_scale=given_or(initial_noise_scale, config.initial_noise_scale),
             seed=seed,
-            likelihood_weight=config.likelihood_weight,
+            with_likelihood=ranking.weights.likelihood != 0,
             refined_share=given_or(refined_share, config.refined_share),
             collapse_repeats=given_or(collapse_repeats, config.collapse_repeats),
         )
         settings.check(most_steps=self.scheduler.config.num_train_timesteps)
+        if settings.with_likelihood:
+            self._check_likelihood(ranking.weights.likelihood)
         drawer = CandidateDrawer(self, settings, callback)
         call = CallSettings(num_captions, batch_size, progress, on_result)
-        return caption_recordings(audio, sampling_rate, self.encoder, drawer, call)
+        ranker = Ranker(self.scorer, ranking)
+        return caption_recordings(audio, sampling_rate, self.encoder, drawer, ranker, call)
+
+    def _check_likelihood(self, weight: float) -> None:
+        """Raise ConfigError where the latent space cannot encode captions."""
+        end = torch.tensor([[self.tokenizer.eos_token_id]], device=self.device)  # (1, 1)
+        try:
+            self.latent_space.encode(end)
+        except ConfigError as error:
+            raise ConfigError(
+                f"likelihood_weight={weight}: the latent space of this captioner "
+                f"({type(self.latent_space).__name__}) cannot encode captions without the text "
+                "encoder it was trained with, so they have no likelihood; set likelihood_weight=0 "
+                "and rank by agreement_weight (for instance 2) instead"
+            ) from error

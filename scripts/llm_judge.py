@@ -24,7 +24,7 @@ from dac_diffusion.data.predictions import pair, read_predictions
 from dac_diffusion.data.tables import read_captions
 from dac_diffusion.errors import ConfigError, DacError
 from dac_diffusion.files import atomic_write
-from dac_diffusion.metrics.chat_endpoint import ChatEndpoint
+from dac_diffusion.chat_endpoint import ChatEndpoint
 from dac_diffusion.metrics.judge_cache import VerdictCache
 from dac_diffusion.metrics.llm_judge import JudgedCaption, estimate_cost, judge, report
 

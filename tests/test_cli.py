@@ -14,7 +14,7 @@ from dac_diffusion import __version__
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.cli import main
 from dac_diffusion.commands import info
-from tests.helpers import tiny_captioner, write_recordings
+from tests.helpers import only_error, tiny_captioner, write_recordings
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "numpy", "transformers", "diffusers", "soundfile", "yaml", "safetensors")
@@ -77,7 +77,12 @@ def test_jsonl_of_a_folder(
     for row in rows:
         assert list(row) == ["file_name", "duration_seconds", "captions"]
         assert len(row["captions"]) == 5
-        assert all(list(entry) == ["text", "score"] for entry in row["captions"])
+        assert all(list(entry) == ["text", "score", "scores"] for entry in row["captions"])
+        for entry in row["captions"]:
+            parts = entry["scores"]
+            assert list(parts) == ["cosine", "log_likelihood"]
+            expected = parts["cosine"] + 0.2 * parts["log_likelihood"]
+            assert entry["score"] == pytest.approx(expected, abs=2e-4)
     assert [row["duration_seconds"] for row in rows] == [0.3, 0.4, 0.4]
     expected = DiffusionCaptioner.from_pretrained(checkpoint)(recordings)
     assert [[entry["text"] for entry in row["captions"]] for row in rows] == [
@@ -115,8 +120,47 @@ def test_settings_reach_the_captioner(
         ["--initial-noise-scale", "0.3"],
         ["--scheduler", "ddim"],
         ["--scheduler", "dpm++"],
+        ["--audio-text-weight", "0.6"],
+        ["--likelihood-weight", "0"],
+        ["--agreement-weight", "2"],
+        ["--score-normalisation", "z_score"],
     ):
         assert texts(*setting) != default, setting
+
+
+def test_jsonl_says_what_a_score_is_made_of(
+    checkpoint: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = ["--likelihood-weight", "0", "--agreement-weight", "2"]
+    assert caption(checkpoint, recordings / "clip_0.wav", "--format", "jsonl", *weights) == 0
+    (row,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    for entry in row["captions"]:
+        parts = entry["scores"]
+        assert list(parts) == ["cosine", "agreement"]
+        expected = parts["cosine"] + 2 * parts["agreement"]
+        assert entry["score"] == pytest.approx(expected, abs=3e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--agreement-weight", "nan"], "agreement_weight=nan: must be a finite number"),
+        (
+            ["--score-normalisation", "rank"],
+            "score_normalisation='rank': must be one of none, z_score",
+        ),
+        (["--error-threshold", "2"], "error_threshold=2.0: must be a number from 0 to 1"),
+    ],
+)
+def test_ranking_options_that_make_no_sense(
+    checkpoint: Path,
+    recordings: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert caption(checkpoint, recordings / "clip_0.wav", *arguments) == 1
+    assert only_error(capsys) == f"dac-diffusion: error: {message}\n"
 
 
 def test_scripts_sample_is_the_same_command(

@@ -20,23 +20,27 @@ from dac_diffusion.autoregressive.network import (
     encode_audio,
     sequence_log_likelihood,
 )
-from dac_diffusion.captioning.defaults import given_or
+from dac_diffusion.captioning.defaults import given_or, ranking_of_call
 from dac_diffusion.captioning.inputs import AudioInput
 from dac_diffusion.captioning.pipelines import load_pipeline
 from dac_diffusion.captioning.randomness import window_generator
-from dac_diffusion.captioning.ranking import Candidates, embed_texts, score_candidates, texts_of
+from dac_diffusion.captioning.ranking import Candidates, embed_texts, texts_of
 from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
 from dac_diffusion.captioning.results import ClipCaptions
+from dac_diffusion.captioning.scoring import Ranker
 from dac_diffusion.captioning.selection import draw_distinct
 from dac_diffusion.captioning.window_encoding import Window, encode_windows, window_batches
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.ranking.error_filter import ErrorDetector
+from dac_diffusion.ranking.hybrid import Normalisation, RankingWeights
 
 # Every step reads all weights for a single token of each caption, so that many clips at a time cost
 # little more than few, on a CPU as well.
 CLIPS_PER_CALL = 32
 
 Ranking = Literal["audio_text", "likelihood"]
+LIKELIHOOD_ALONE = RankingWeights(audio_text=0.0, likelihood=1.0)
 COMPONENTS = ("encoder", "projection", "network", "tokenizer", "scorer")
 
 
@@ -64,6 +68,10 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         diversity_penalty: float = 0.5,
         ranking: Ranking = "audio_text",
         likelihood_weight: float = 0.0,
+        audio_text_weight: float = 1.0,
+        agreement_weight: float = 0.0,
+        score_normalisation: Normalisation = "none",
+        error_threshold: float | None = None,
         prompt_left: Sequence[int] | None = None,
         prompt_right: Sequence[int] | None = None,
     ) -> None:
@@ -88,6 +96,10 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             diversity_penalty=diversity_penalty,
             ranking=ranking,
             likelihood_weight=likelihood_weight,
+            audio_text_weight=audio_text_weight,
+            agreement_weight=agreement_weight,
+            score_normalisation=score_normalisation,
+            error_threshold=error_threshold,
             prompt_left=prompt_left,
             prompt_right=prompt_right,
         )
@@ -131,6 +143,12 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         length_penalty: float | None = None,
         diversity_penalty: float | None = None,
         ranking: Ranking | None = None,
+        audio_text_weight: float | None = None,
+        likelihood_weight: float | None = None,
+        agreement_weight: float | None = None,
+        score_normalisation: Normalisation | None = None,
+        error_threshold: float | None = None,
+        error_detector: ErrorDetector | None = None,
         min_length: int = 1,
         max_length: int | None = None,
         seed: int = 0,
@@ -143,8 +161,9 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         decoding: greedy (one caption, whatever num_captions is), beam, nucleus or diverse_beam;
         its settings are those of DecodingSettings. num_candidates: decoded per window to choose
         from; by default as many as captions, for nucleus sampling the checkpoint's own number.
-        ranking: by audio-text similarity plus the checkpoint's likelihood_weight times the mean
-        log-likelihood per token (weight 0: similarity alone), or by that likelihood alone.
+        ranking: "audio_text" by the checkpoint's weights, "likelihood" by the mean log-likelihood
+        per token alone (weights 0, 1, 0). Weights given in the call stand instead of either; they,
+        score_normalisation, error_threshold and error_detector are those of DiffusionCaptioner.
         min_length, max_length: tokens of a caption, the end token included, at most the
         checkpoint's own max_length.
 
@@ -169,9 +188,20 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         order: Ranking = given_or(ranking, config.ranking)
         if order not in get_args(Ranking):
             raise ConfigError(f"ranking={order!r}: must be one of {', '.join(get_args(Ranking))}")
-        drawer = SequenceDrawer(self, settings, num_captions, order)
+        ranks = ranking_of_call(
+            config,
+            audio_text_weight,
+            likelihood_weight,
+            agreement_weight,
+            score_normalisation,
+            error_threshold,
+            error_detector,
+            default_weights=LIKELIHOOD_ALONE if order == "likelihood" else None,
+        )
+        drawer = SequenceDrawer(self, settings, num_captions, ranks.weights.likelihood != 0)
         call = CallSettings(num_captions, batch_size, progress, on_result)
-        return caption_recordings(audio, sampling_rate, self.encoder, drawer, call)
+        ranker = Ranker(self.scorer, ranks)
+        return caption_recordings(audio, sampling_rate, self.encoder, drawer, ranker, call)
 
 
 def _candidates(given: int | None, num_captions: int, method: str, sampled: int) -> int:
@@ -192,12 +222,13 @@ class SequenceDrawer:
     """Decodes captions of windows; the other half of `caption_recordings`.
 
     captioner: whatever has the components of AutoregressiveCaptioner, `config` and `device`.
+    with_likelihood: find the log-likelihood of every candidate, for one forward pass more.
     """
 
     captioner: Any
     settings: DecodingSettings
     num_captions: int
-    ranking: Ranking
+    with_likelihood: bool
 
     def draw(self, windows: Sequence[Window]) -> list[Candidates]:
         """Candidates for every window, in order."""
@@ -206,14 +237,6 @@ class SequenceDrawer:
         for batch in window_batches(windows, captioner.encoder, CLIPS_PER_CALL):
             drawn.update(zip(batch, self._draw_batch([windows[i] for i in batch]), strict=True))
         return [drawn[i] for i in range(len(windows))]
-
-    def score(self, candidates: Candidates, pooled: Tensor) -> list[float]:
-        """Audio-text cosine with the pooled vector (P,) and likelihood, or likelihood alone."""
-        if self.ranking == "likelihood":
-            likelihoods: list[float] = candidates.log_likelihoods.tolist()
-            return likelihoods
-        weight = self.captioner.config.likelihood_weight
-        return score_candidates(self.captioner.scorer, candidates, pooled, weight)
 
     def generate(self, audio: AudioFeatures, generators: list[torch.Generator]) -> Tensor:
         """Token ids (B, K, L) of captions of B encoded windows, not ranked."""
@@ -246,13 +269,13 @@ class SequenceDrawer:
         ids = decode(captioner.network, tokens, audio, self.settings, generators)  # (B, K, L)
         texts = texts_of(captioner.tokenizer, ids)
         vectors = embed_texts(captioner.scorer, captioner.tokenizer, texts)  # (B, K, E)
-        likelihoods = torch.zeros(ids.shape[:2])
-        if self.ranking == "likelihood" or captioner.config.likelihood_weight != 0:
+        likelihoods: Sequence[Tensor | None] = [None] * len(texts)
+        if self.with_likelihood:
             repeated = audio.repeat(ids.shape[1])
             flat = sequence_log_likelihood(
                 captioner.network, repeated, ids.flatten(0, 1), tokens.pad
             )
-            likelihoods = flat.view(ids.shape[:2]).cpu()
+            likelihoods = flat.view(ids.shape[:2]).cpu().unbind()  # B times (K,)
         return [
             Candidates(texts[i], vectors[i], pooled[i], likelihoods[i]) for i in range(len(texts))
         ]

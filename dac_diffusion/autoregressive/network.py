@@ -87,6 +87,7 @@ def encode_audio(
     prompts: needed for the second kind of network (see above), for the third by its training.
     """
     embeddings, mask = projection(audio)  # (B, S, W), (B, S)
+    embeddings = embeddings.to(network.dtype)
     if network.config.is_encoder_decoder:
         if prompts is not None:
             embeddings, mask = _pad(_surround(network, embeddings, mask, prompts), left=False)

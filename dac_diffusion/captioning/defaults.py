@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from dac_diffusion.ranking.error_detection import ERROR_THRESHOLD
+from dac_diffusion.ranking.error_filter import ErrorDetector
+from dac_diffusion.ranking.hybrid import Normalisation, RankingWeights
+from dac_diffusion.ranking.settings import RankingSettings
 
 T = TypeVar("T")
 
@@ -10,3 +15,36 @@ T = TypeVar("T")
 def given_or(value: T | None, default: T) -> T:
     """The value of a call, or where the call says nothing the default."""
     return default if value is None else value
+
+
+def ranking_of_call(
+    config: Any,
+    audio_text_weight: float | None,
+    likelihood_weight: float | None,
+    agreement_weight: float | None,
+    score_normalisation: Normalisation | None,
+    error_threshold: float | None,
+    error_detector: ErrorDetector | None,
+    default_weights: RankingWeights | None = None,
+) -> RankingSettings:
+    """How a call ranks; what is None comes from the checkpoint's `config`.
+
+    default_weights: instead of the checkpoint's. A detector without a threshold has the usual one.
+    Raises ConfigError for values that make no sense.
+    """
+    weights = default_weights or RankingWeights(
+        config.audio_text_weight, config.likelihood_weight, config.agreement_weight
+    )
+    threshold = given_or(error_threshold, config.error_threshold)
+    settings = RankingSettings(
+        RankingWeights(
+            given_or(audio_text_weight, weights.audio_text),
+            given_or(likelihood_weight, weights.likelihood),
+            given_or(agreement_weight, weights.agreement),
+        ),
+        given_or(score_normalisation, config.score_normalisation),
+        ERROR_THRESHOLD if threshold is None and error_detector is not None else threshold,
+        error_detector,
+    )
+    settings.check()
+    return settings

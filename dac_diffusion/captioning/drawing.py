@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dac_diffusion.captioning.invariance import ACCELERATOR_CLIPS, CPU_CLIPS, ClipByClipSpace
 from dac_diffusion.captioning.randomness import window_generator
-from dac_diffusion.captioning.ranking import Candidates, embed_texts, score_candidates, texts_of
+from dac_diffusion.captioning.ranking import Candidates, embed_texts, texts_of
 from dac_diffusion.captioning.results import CaptionStep
 from dac_diffusion.captioning.selection import draw_distinct
 from dac_diffusion.captioning.window_encoding import (
@@ -32,7 +32,10 @@ from dac_diffusion.text.tokenizer import first_word_position
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """How candidates are drawn; see DiffusionCaptioner.__call__."""
+    """How candidates are drawn; see DiffusionCaptioner.__call__.
+
+    with_likelihood: find the log-likelihood of every candidate, for three network calls more.
+    """
 
     num_captions: int
     num_candidates: int
@@ -40,7 +43,7 @@ class DrawSettings:
     guidance_scale: float
     initial_noise_scale: float
     seed: int
-    likelihood_weight: float = 0.0
+    with_likelihood: bool = False
     refined_share: float = 0.0
     collapse_repeats: bool = False
 
@@ -93,11 +96,6 @@ class CandidateDrawer:
         for batch in window_batches(windows, self.captioner.encoder, size):
             drawn.update(zip(batch, self._draw_batch([windows[i] for i in batch]), strict=True))
         return [drawn[i] for i in range(len(windows))]
-
-    def score(self, candidates: Candidates, pooled: Tensor) -> list[float]:
-        """How well the texts fit: cosine with a recording's pooled vector (P,), plus likelihood."""
-        weight = self.settings.likelihood_weight
-        return score_candidates(self.captioner.scorer, candidates, pooled, weight)
 
     def _draw_batch(self, windows: list[Window]) -> list[Candidates]:
         audio = encode_windows(self.captioner.encoder, windows, self.captioner.device)
@@ -158,7 +156,9 @@ class CandidateDrawer:
             texts = [[text for text, _ in clip] for clip in collapsed]
             removed = [sum(count for _, count in clip) for clip in collapsed]
         vectors = embed_texts(captioner.scorer, captioner.tokenizer, texts)  # (B, K, E)
-        likelihoods = self._log_likelihoods(ids, memory)  # (B, K)
+        likelihoods: Sequence[Tensor | None] = [None] * len(texts)
+        if self.settings.with_likelihood:
+            likelihoods = self._log_likelihoods(ids, memory).unbind()  # B times (K,)
         return [
             Candidates(
                 texts[i], vectors[i], audio.pooled[i].float().cpu(), likelihoods[i], removed[i]
@@ -172,8 +172,6 @@ class CandidateDrawer:
 
     def _log_likelihoods(self, ids: Tensor, memory: AudioMemory) -> Tensor:
         """What the denoiser itself thinks of its captions (B, K, L): (B, K)."""
-        if self.settings.likelihood_weight == 0:
-            return torch.zeros(ids.shape[:2])
         captioner = self.captioner
         ends = ids == captioner.tokenizer.eos_token_id
         pad_id = captioner.tokenizer.pad_token_id

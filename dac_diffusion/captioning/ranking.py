@@ -1,4 +1,4 @@
-"""Candidates of a window, and how well they fit its audio."""
+"""Candidates of a window, and what is needed to rank them."""
 
 from __future__ import annotations
 
@@ -18,36 +18,35 @@ from dac_diffusion.text.tokenizer import decode_captions, encode_captions
 class Candidates:
     """What was drawn for a window: N texts, their vectors (N, E), pooled audio (P,).
 
-    log_likelihoods (N,): by the model that made them; zeros where it does not count.
+    log_likelihoods (N,): mean per token by the model that made them; None where it does not count.
     repeats_removed: words taken out of the texts because they stood twice in a row.
     """
 
     texts: list[str]
     text_vectors: Tensor
     pooled: Tensor
-    log_likelihoods: Tensor
+    log_likelihoods: Tensor | None = None
     repeats_removed: int = 0
 
     def __add__(self, more: Candidates) -> Candidates:
         """These and further candidates for the same window."""
+        likelihoods = None
+        if self.log_likelihoods is not None and more.log_likelihoods is not None:
+            likelihoods = torch.cat([self.log_likelihoods, more.log_likelihoods])
         return Candidates(
             self.texts + more.texts,
             torch.cat([self.text_vectors, more.text_vectors]),
             self.pooled,
-            torch.cat([self.log_likelihoods, more.log_likelihoods]),
+            likelihoods,
             self.repeats_removed + more.repeats_removed,
         )
 
 
-def score_candidates(
-    scorer: AudioTextScorer, candidates: Candidates, pooled: Tensor, likelihood_weight: float
-) -> list[float]:
-    """Cosine of each text with audio of the pooled vector (P,), plus weighted log-likelihood."""
+def audio_text_cosines(scorer: AudioTextScorer, candidates: Candidates, pooled: Tensor) -> Tensor:
+    """Cosine (N,) of each candidate with audio of the pooled vector (P,)."""
     # Always one vector at a time: see invariance.py.
     audio = scorer.embed_audio(pooled[None].to(scorer.device, scorer.dtype))  # (1, E)
-    cosines = (candidates.text_vectors * audio.float().cpu()).sum(dim=-1)  # (N,)
-    scores: list[float] = (cosines + likelihood_weight * candidates.log_likelihoods).tolist()
-    return scores
+    return (candidates.text_vectors * audio.float().cpu()).sum(dim=-1)  # (N,)
 
 
 def texts_of(tokenizer: PreTrainedTokenizerFast, token_ids: Tensor) -> list[list[str]]:

@@ -9,15 +9,13 @@ from itertools import islice
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from dac_diffusion.audio.windows import window_bounds
 from dac_diffusion.captioning.inputs import AudioInput, Recording, decode_ahead, find_sources
 from dac_diffusion.captioning.ranking import Candidates
-from dac_diffusion.captioning.results import Caption, ClipCaptions, Segment
-from dac_diffusion.captioning.selection import choose_captions
+from dac_diffusion.captioning.results import ClipCaptions, Segment
+from dac_diffusion.captioning.scoring import Ranker
 from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.encoders.base import AudioEncoder
 from dac_diffusion.errors import AudioError, ConfigError
@@ -26,13 +24,10 @@ MINIMUM_TAIL_SECONDS = 2.5  # a shorter rest of a long recording joins the windo
 
 
 class Drawer(Protocol):
-    """What makes candidates for windows of audio and says how well they fit."""
+    """What makes candidates for windows of audio."""
 
     def draw(self, windows: Sequence[Window]) -> list[Candidates]:
         """Candidates for every window, in order."""
-
-    def score(self, candidates: Candidates, pooled: Tensor) -> list[float]:
-        """How well each of the N candidates fits the audio with this pooled vector (P,)."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,7 @@ def caption_recordings(
     sampling_rate: int | None,
     encoder: AudioEncoder,
     drawer: Drawer,
+    ranker: Ranker,
     settings: CallSettings,
 ) -> ClipCaptions | list[ClipCaptions]:
     """Caption one recording, or a list or folder of them; see DiffusionCaptioner.__call__.
@@ -71,7 +67,7 @@ def caption_recordings(
     results: list[ClipCaptions] = []
     with tqdm(total=len(sources), unit="clip", disable=not show) as bar:
         for chunk in _chunks(decode_ahead(sources), encoder, settings.batch_size):
-            for result in _caption_chunk(chunk, encoder, drawer, settings.num_captions):
+            for result in _caption_chunk(chunk, encoder, drawer, ranker, settings.num_captions):
                 results.append(result)
                 bar.update()
                 if settings.on_result is not None:
@@ -101,50 +97,34 @@ def _chunks(
 
 
 def _caption_chunk(
-    chunk: list[Recording], encoder: AudioEncoder, drawer: Drawer, num_captions: int
+    chunk: list[Recording],
+    encoder: AudioEncoder,
+    drawer: Drawer,
+    ranker: Ranker,
+    num_captions: int,
 ) -> Iterator[ClipCaptions]:
     windows = [window for recording in chunk for window in _windows(recording, encoder)]
     drawn = iter(drawer.draw(windows))
+    rate = encoder.sampling_rate
     for recording in chunk:
         if recording.waveform is None:
             yield ClipCaptions(recording.file_name, 0.0, error=str(recording.error))
             continue
         bounds = _bounds(recording.waveform, encoder)
         of_windows = list(islice(drawn, len(bounds)))
-        segments, captions = _best(bounds, of_windows, drawer, encoder.sampling_rate, num_captions)
+        lengths = [end - start for start, end in bounds]
+        best, captions = ranker.best(of_windows, lengths, num_captions)
         yield ClipCaptions(
             file_name=recording.file_name,
-            duration_seconds=len(recording.waveform) / encoder.sampling_rate,
+            duration_seconds=len(recording.waveform) / rate,
             captions=captions,
             candidates=tuple(text for candidates in of_windows for text in candidates.texts),
-            segments=segments,
+            segments=tuple(
+                Segment(start / rate, end / rate, of_window)
+                for (start, end), of_window in zip(bounds, best, strict=True)
+            ),
             repeats_removed=sum(candidates.repeats_removed for candidates in of_windows),
         )
-
-
-def _best(
-    bounds: list[tuple[int, int]],
-    drawn: list[Candidates],
-    drawer: Drawer,
-    rate: int,
-    num_captions: int,
-) -> tuple[tuple[Segment, ...], tuple[Caption, ...]]:
-    """The captions of every window, and the best of those against all of the audio."""
-    lengths = torch.tensor([end - start for start, end in bounds], dtype=torch.float32)
-    pooled = torch.stack([candidates.pooled for candidates in drawn])  # (windows, P)
-    whole = (pooled * (lengths / lengths.sum())[:, None]).sum(dim=0)  # (P,)
-    segments, texts, scores = [], [], []
-    for (start, end), candidates in zip(bounds, drawn, strict=True):
-        own_scores = drawer.score(candidates, candidates.pooled)
-        captions = choose_captions(candidates.texts, own_scores, num_captions)
-        segments.append(Segment(start / rate, end / rate, captions))
-        chosen = {caption.text for caption in captions}
-        against_whole = drawer.score(candidates, whole)
-        for text, score in zip(candidates.texts, against_whole, strict=True):
-            if text in chosen:
-                texts.append(text)
-                scores.append(score)
-    return tuple(segments), choose_captions(texts, scores, num_captions)
 
 
 def _windows(recording: Recording, encoder: AudioEncoder) -> list[Window]:

@@ -6,11 +6,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class ScoreParts:
+    """What a score is made of, before weights and normalisation; None for what did not count.
+
+    cosine: of audio and text in the scorer's space, -1 to 1; known even where its weight is 0.
+    log_likelihood: mean per token by the model that wrote the caption, in nats. agreement: mean
+    n-gram F1 with the other candidates, 0 to 1. error_probability: by the error detector.
+    """
+
+    cosine: float
+    log_likelihood: float | None = None
+    agreement: float | None = None
+    error_probability: float | None = None
+
+
+@dataclass(frozen=True)
 class Caption:
-    """One caption and its score: the cosine of audio and text in the scorer's space, -1 to 1."""
+    """One caption, its score by which captions are ordered, and what that score is made of."""
 
     text: str
     score: float
+    parts: ScoreParts | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from dac_diffusion.captioning.ranking import Candidates
 from dac_diffusion.captioning.results import Caption
+from dac_diffusion.ranking.error_filter import flag_errors
 from dac_diffusion.text.faults import is_well_formed
 from dac_diffusion.text.tokenizer import normalise_caption
 
@@ -42,15 +43,37 @@ def count_distinct(texts: Iterable[str]) -> int:
 def choose_captions(
     texts: Sequence[str], scores: Sequence[float], count: int
 ) -> tuple[Caption, ...]:
+    """At most `count` captions that differ, best score first; see best_captions."""
+    return best_captions([Caption(*each) for each in zip(texts, scores, strict=True)], count)
+
+
+def best_captions(
+    candidates: Sequence[Caption], count: int, error_threshold: float | None = None
+) -> tuple[Caption, ...]:
     """At most `count` captions that differ after normalisation, best score first.
 
     Ill-formed ones come after all others, so that they only fill places that would stay empty;
     captions without a word are never returned. Equal scores keep the order of drawing.
+
+    error_threshold: captions with an error_probability above it come last of all, after the
+    ill-formed ones; where that is every one of them, the order is as without it.
     """
-    best: dict[str, Caption] = {}
-    for text, score in zip(texts, scores, strict=True):
-        key = normalise_caption(text)
-        if key and (key not in best or score > best[key].score):
-            best[key] = Caption(text, score)
-    ranked = sorted(best.values(), key=lambda c: (not is_well_formed(c.text), -c.score))
-    return tuple(ranked[:count])
+    worded = [candidate for candidate in candidates if normalise_caption(candidate.text)]
+    flagged = [False] * len(worded)
+    if error_threshold is not None:
+        flagged = flag_errors([_error_probability(each) for each in worded], error_threshold)
+    best: dict[str, tuple[bool, Caption]] = {}
+    for has_error, candidate in zip(flagged, worded, strict=True):
+        key = normalise_caption(candidate.text)
+        found = best.get(key)
+        if found is None or (has_error, -candidate.score) < (found[0], -found[1].score):
+            best[key] = has_error, candidate
+    ranked = sorted(
+        best.values(), key=lambda each: (each[0], not is_well_formed(each[1].text), -each[1].score)
+    )
+    return tuple(candidate for _, candidate in ranked[:count])
+
+
+def _error_probability(candidate: Caption) -> float:
+    probability = None if candidate.parts is None else candidate.parts.error_probability
+    return 0.0 if probability is None else probability

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 from dac_diffusion.errors import ConfigError, DacError
 
 if TYPE_CHECKING:
-    from dac_diffusion.captioner import ClipCaptions
+    from dac_diffusion.captioner import Caption, ClipCaptions
     from dac_diffusion.systems import Captioner
 
 SCHEDULERS = ("default", "ddim", "dpm++")
@@ -51,6 +51,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--num-beams", type=int, help="of beam and diverse_beam (the checkpoint's)")
     add("--temperature", type=float, help="of nucleus sampling (the checkpoint's)")
     add("--top-p", type=float, help="of nucleus sampling (the checkpoint's)")
+    _add_ranking_options(parser)
     add("--seed", type=int, default=0, help="the same seed gives the same captions (0)")
     add("--format", choices=sorted(WRITERS), default="text", help="of the output (text)")
     add("--output", type=Path, metavar="FILE", help="write here; appears once it is complete")
@@ -63,6 +64,24 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--batch-size", type=int, default=32, help="windows taken into memory at a time (32)")
     add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
+
+
+def _add_ranking_options(parser: argparse.ArgumentParser) -> None:
+    """What orders the candidates; both kinds of captioners have it."""
+    add = parser.add_argument
+    add("--audio-text-weight", type=float, help="of the cosine in the score (the checkpoint's)")
+    add("--likelihood-weight", type=float, help="of the model's own log-likelihood (same)")
+    add(
+        "--agreement-weight",
+        type=float,
+        help="of the agreement with the other candidates (same); 2 is a good value",
+    )
+    add("--score-normalisation", help="of these three before they are weighted: none, z_score")
+    add(
+        "--error-threshold",
+        type=float,
+        help="probability of a language error above which a candidate comes last, e.g. 0.9; 1: off",
+    )
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
@@ -114,6 +133,11 @@ def caption_paths(
             initial_noise_scale=arguments.initial_noise_scale,
             refined_share=arguments.refined_share,
             collapse_repeats=arguments.collapse_repeats,
+            audio_text_weight=arguments.audio_text_weight,
+            likelihood_weight=arguments.likelihood_weight,
+            agreement_weight=arguments.agreement_weight,
+            score_normalisation=arguments.score_normalisation,
+            error_threshold=arguments.error_threshold,
             progress=progress,
             on_result=on_result,
         )
@@ -126,6 +150,11 @@ def caption_paths(
             num_beams=arguments.num_beams,
             temperature=arguments.temperature,
             top_p=arguments.top_p,
+            audio_text_weight=arguments.audio_text_weight,
+            likelihood_weight=arguments.likelihood_weight,
+            agreement_weight=arguments.agreement_weight,
+            score_normalisation=arguments.score_normalisation,
+            error_threshold=arguments.error_threshold,
             seed=arguments.seed,
             batch_size=arguments.batch_size,
             progress=progress,
@@ -207,7 +236,7 @@ def _jsonl_writer(file: IO[str]) -> Writer:
         row: dict[str, object] = {
             "file_name": _printable(clip.file_name),
             "duration_seconds": round(clip.duration_seconds, 3),
-            "captions": [{"text": c.text, "score": round(c.score, 4)} for c in clip.captions],
+            "captions": [_json_caption(caption) for caption in clip.captions],
         }
         if clip.repeats_removed:
             row["repeats_removed"] = clip.repeats_removed
@@ -215,6 +244,15 @@ def _jsonl_writer(file: IO[str]) -> Writer:
         file.flush()
 
     return write
+
+
+def _json_caption(caption: Caption) -> dict[str, object]:
+    """Text, score, and the parts of the score that counted or are known."""
+    row: dict[str, object] = {"text": caption.text, "score": round(caption.score, 4)}
+    if caption.parts is not None:
+        parts = vars(caption.parts).items()
+        row["scores"] = {name: round(value, 4) for name, value in parts if value is not None}
+    return row
 
 
 def _csv_writer(file: IO[str]) -> Writer:

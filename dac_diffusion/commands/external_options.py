@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dac_diffusion.data.predictions import Clip
     from dac_diffusion.metrics.evaluation import ExtraMetric
     from dac_diffusion.metrics.external import ExternalMetric
-    from dac_diffusion.metrics.fense import FluencyErrorDetector
+    from dac_diffusion.ranking.error_detection import FluencyErrorDetector
 
 METRICS = ("meteor", "spice", "spider", "spider_fl", "fense", "clap_score")
 
@@ -76,7 +76,7 @@ def _build(name: str, arguments: argparse.Namespace, clips: Sequence[Clip]) -> E
 
 
 def _detector(name: str, arguments: argparse.Namespace) -> FluencyErrorDetector:
-    from dac_diffusion.metrics.fense import FluencyErrorDetector
+    from dac_diffusion.ranking.error_detection import FluencyErrorDetector
 
     return FluencyErrorDetector(
         _needed(arguments.error_detector, name, "--error-detector FILE"),

@@ -1,4 +1,4 @@
-"""`dac-diffusion prepare`: write a dataset folder, or the encoder's features of a data set."""
+"""`dac-diffusion prepare`: a dataset folder, the encoder's features of a data set, a quantiser."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ PROBLEMS_SHOWN = 10
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Describe the command."""
-    parser = commands.add_parser("prepare", help="write a dataset folder or a feature cache")
+    parser = commands.add_parser(
+        "prepare", help="write a dataset folder, a feature cache or a quantiser of features"
+    )
     kinds = parser.add_subparsers(title="what to prepare", required=True, metavar="WHAT")
     _add_soundscapes(kinds)
     _add_features(kinds)
+    _add_quantizer(kinds)
 
 
 def _add_soundscapes(kinds: argparse._SubParsersAction) -> None:
@@ -63,14 +66,15 @@ def _add_features(kinds: argparse._SubParsersAction) -> None:
         "file or the folder of all four",
     )
     add("--audio", type=Path, required=True, metavar="FOLDER", help="where the recordings are")
-    add("--encoder", required=True, help="small, beats, ced, htsat or laion_clap")
+    add("--encoder", required=True, help="small, beats, ced, htsat, laion_clap or codes")
     add("--weights", required=True, metavar="PATH", help="of the encoder; builtin, for small")
     add("--output", type=Path, required=True, metavar="DIR", help="the feature cache")
     add("--window-seconds", type=float, metavar="S", help="of a recording (the encoder's own)")
     add(
         "--frequency-pooling",
         choices=("none", "mean"),
-        help="mean: one feature for all frequencies of a time; not of small (the encoder's own)",
+        help="mean: one feature for all frequencies of a time; not of small or codes (the "
+        "encoder's own)",
     )
     add("--processes", type=int, default=1, metavar="N", help="on a CPU one for each core (1)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto)")
@@ -94,6 +98,27 @@ def _add_wavcaps(features: argparse.ArgumentParser) -> None:
     )
     add("--shortest-seconds", type=float, metavar="S", help="of WavCaps: no shorter clips")
     add("--longest-seconds", type=float, metavar="S", help="of WavCaps: no longer clips")
+
+
+def _add_quantizer(kinds: argparse._SubParsersAction) -> None:
+    quantizer = kinds.add_parser(
+        "quantizer",
+        help="codebooks for the features of a feature cache, as CLAP-ART has them",
+        description="Fit a residual quantiser to the features of a cache that `prepare features` "
+        "made, by k-means, one codebook after another on what those before it have left.",
+    )
+    add = quantizer.add_argument
+    add("cache", type=Path, metavar="CACHE", help="the feature cache")
+    add("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
+    add("--stages", type=int, default=16, metavar="N", help="codebooks (16)")
+    add("--entries", type=int, default=1024, metavar="N", help="of each codebook (1024)")
+    add("--steps", type=int, default=100, metavar="N", help="batches for each codebook (100)")
+    add("--batch-frames", type=int, default=32768, metavar="N", help="of a batch (32768)")
+    add("--normalise", action="store_true", help="every dimension to mean 0 and variance 1 first")
+    add("--seed", type=int, default=0, help="the same seed gives the same codebooks (0)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto)")
+    add("--quiet", action="store_true", help="no progress bar")
+    quantizer.set_defaults(run=run_quantizer)
 
 
 def run_soundscapes(arguments: argparse.Namespace) -> list[str]:
@@ -134,6 +159,33 @@ def run_features(arguments: argparse.Namespace) -> list[str]:
     _warn_of_problems(dataset, arguments)
     print(_summary(prepared, dataset, arguments.output))
     return list(prepared.errors)
+
+
+def run_quantizer(arguments: argparse.Namespace) -> list[str]:
+    """Write the quantiser and say what each stage leaves; every failure ends the run."""
+    from dac_diffusion.codecs.quantizer_fitting import QuantizerFitting
+    from dac_diffusion.commands.caption import choose_device
+    from dac_diffusion.data.feature_cache import FeatureCache
+    from dac_diffusion.data.feature_quantizer import fit_quantizer_on_cache
+    from dac_diffusion.files import atomic_folder
+
+    # Around the work, so that a folder that cannot be written is known before it.
+    with atomic_folder(arguments.output) as partial:
+        quantizer, left = fit_quantizer_on_cache(
+            FeatureCache.open(arguments.cache),
+            num_codebooks=arguments.stages,
+            codebook_size=arguments.entries,
+            normalise=arguments.normalise,
+            fitting=QuantizerFitting(arguments.steps, arguments.seed),
+            batch_frames=arguments.batch_frames,
+            device=choose_device(arguments.device),
+            progress=not arguments.quiet,
+        )
+        quantizer.save_pretrained(partial)
+    print(f"{arguments.output}: {arguments.stages} codebooks of {arguments.entries} entries")
+    for stage, share in enumerate(left, start=1):
+        print(f"stage {stage}: {share:.2%} of the variance left")
+    return []
 
 
 def _wavcaps_settings(arguments: argparse.Namespace) -> WavCapsSettings | None:

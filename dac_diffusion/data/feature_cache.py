@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from dac_diffusion.data.feature_index import SHARDS_FOLDER, FeatureIndex, read_index
-from dac_diffusion.data.feature_shards import AGAIN, FEATURES_FILE, POOLED_FILE, map_shard
+from dac_diffusion.data.feature_shards import (
+    AGAIN,
+    FEATURES_FILE,
+    POOLED_FILE,
+    features_type,
+    map_shard,
+)
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import DataError
 
@@ -23,6 +29,9 @@ class FeatureCache:
 
     Features are read from the disk as they are asked for. A cache may be pickled and used in any
     number of processes: each maps the files anew.
+
+    num_codebooks, codebook_size: of a cache of codes, whose features are long, (B, S, N) and 0 to
+    codebook_size - 1; None in a cache of other features.
     """
 
     def __init__(self, folder: Path, index: FeatureIndex, dtype: torch.dtype) -> None:
@@ -30,7 +39,9 @@ class FeatureCache:
         self.encoder = index.encoder
         self.feature_dim = int(index.encoder["feature_dim"])
         self.pooled_dim = int(index.encoder["pooled_dim"])
-        self._index = index
+        self.num_codebooks: int | None = index.encoder.get("num_codebooks")
+        self.codebook_size: int | None = index.encoder.get("codebook_size")
+        self._index, self._features_type = index, features_type(self.codebook_size)
         self._maps: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._process = os.getpid()
 
@@ -65,13 +76,15 @@ class FeatureCache:
     def batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> AudioFeatures:
         """The features of B clips, padded with zeros to the longest of them.
 
-        features (B, S, D), mask (B, S) True on real audio, pooled (B, P). Raises IndexError for a
-        clip that is not there, DataError where a shard cannot be read any more.
+        features (B, S, D), of codes (B, S, N) long; mask (B, S) True on real audio; pooled (B, P).
+        Raises IndexError for a clip that is not there, DataError where a shard cannot be read any
+        more.
         """
         chosen = np.asarray(indices, dtype=np.int64)  # (B,)
         frames = self._index.frames[chosen]
         size, longest = len(chosen), int(frames.max(initial=0))
-        features = np.empty((size, longest, self.feature_dim), np.float16)  # (B, S, D)
+        shape = size, longest, self.feature_dim
+        features = np.empty(shape, self._features_type)  # (B, S, D)
         pooled = np.empty((size, self.pooled_dim), np.float32)  # (B, P)
         places = zip(
             self._index.shard[chosen].tolist(),
@@ -88,9 +101,11 @@ class FeatureCache:
             features[place, count:] = 0
             pooled[place] = shard_pooled[row]
         mask = torch.arange(longest) < torch.from_numpy(frames)[:, None]  # (B, S)
-        return AudioFeatures(
-            _converted(features, self.dtype), mask, torch.from_numpy(pooled).to(self.dtype)
-        )
+        if self.codebook_size is None:
+            found = _converted(features, self.dtype)
+        else:
+            found = torch.from_numpy(features.astype(np.int64))
+        return AudioFeatures(found, mask, torch.from_numpy(pooled).to(self.dtype))
 
     def verify(self) -> None:
         """Read everything once and raise DataError for a shard whose bytes have changed."""
@@ -115,6 +130,7 @@ class FeatureCache:
                 int(self._index.shard_frames[shard]),
                 self.feature_dim,
                 self.pooled_dim,
+                self._features_type,
             )
         return self._maps[shard]
 

@@ -17,6 +17,7 @@ from dac_diffusion.audio.loading import load_audio
 from dac_diffusion.captioning.inputs import Recording, Source, decode_ahead
 from dac_diffusion.captioning.invariance import ACCELERATOR_CLIPS
 from dac_diffusion.captioning.window_encoding import Window, encode_windows, window_batches
+from dac_diffusion.encoders.base import weights_digest
 from dac_diffusion.encoders.loading import load_encoder
 from dac_diffusion.errors import AudioError
 
@@ -48,7 +49,7 @@ class FeatureSettings:
 
 @dataclass(frozen=True)
 class EncodedRecording:
-    """features (S, D) float16 without padding, pooled (P,) float32, and facts of the recording."""
+    """Features (S, D), float16 or codes, without padding, pooled (P,) float32, and facts."""
 
     features: np.ndarray
     pooled: np.ndarray
@@ -68,11 +69,6 @@ def describe_encoder(name: str, encoder: Any) -> dict[str, Any]:
     """What decides the features of an encoder: its name, sizes, settings and weights, as JSON."""
     config = {k: v for k, v in getattr(encoder, "config", {}).items() if not k.startswith("_")}
     config.pop("window_seconds", None)
-    digest = hashlib.sha256()
-    for key, tensor in sorted(encoder.state_dict().items()):
-        data = tensor.detach().cpu().contiguous()
-        digest.update(f"{key} {tuple(data.shape)} {data.dtype}".encode())
-        digest.update(data.reshape(-1).view(torch.uint8).numpy().data)
     described = {
         "name": name,
         "window_seconds": encoder.window_seconds,
@@ -80,8 +76,11 @@ def describe_encoder(name: str, encoder: Any) -> dict[str, Any]:
         "feature_dim": encoder.feature_dim,
         "pooled_dim": encoder.pooled_dim,
         "settings": config,
-        "weights_sha256": digest.hexdigest(),
+        "weights_sha256": weights_digest(encoder),
     }
+    for attribute in ("num_codebooks", "codebook_size"):  # of an encoder that makes codes
+        if hasattr(encoder, attribute):
+            described[attribute] = getattr(encoder, attribute)
     as_json: dict[str, Any] = json.loads(json.dumps(described, sort_keys=True, default=str))
     return as_json
 
@@ -140,7 +139,9 @@ def _encode_chunk(
         for window, frames, mask, pooled in zip(
             batch, audio.features, audio.mask, audio.pooled, strict=True
         ):
-            features[window.file_name] = (frames[mask].half().numpy(), pooled.numpy())
+            own = frames[mask]  # (S, D)
+            stored = own.half() if own.is_floating_point() else own
+            features[window.file_name] = (stored.numpy(), pooled.numpy())
     for recording in chunk:
         if recording.waveform is None:
             yield recording.error or AudioError(f"{recording.file_name}: cannot be read")

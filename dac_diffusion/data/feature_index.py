@@ -1,7 +1,8 @@
 """The index of a feature cache: its clips, their captions, and where their features are.
 
-index.json is one JSON object: version, encoder (what made the features), audio (the folder of the
-recordings), shards ([{name, clips, frames, features_sha256, pooled_sha256}]) and clips ([{name,
+index.json is one JSON object: version (1, or 2 where the features are codes, which older
+installations cannot read), encoder (what made the features), audio (the folder of the recordings),
+shards ([{name, clips, frames, features_sha256, pooled_sha256}]) and clips ([{name,
 captions, audio, size, modified_ns, sha256, shard, row, start, frames, seconds, cut}]), each clip on
 a line of its own: `shard` is a place in the list of shards, `row` a row of its pooled.npy, `start`
 and `frames` the rows of its features.npy. Captions are nowhere else, so they change by writing the
@@ -18,12 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from dac_diffusion.data.feature_shards import AGAIN, AudioFile, Shard, StoredRecording, check_arrays
+from dac_diffusion.data.feature_shards import (
+    AGAIN,
+    AudioFile,
+    Shard,
+    StoredRecording,
+    check_arrays,
+    features_type,
+)
 from dac_diffusion.data.published.dataset import CaptionDataset
 from dac_diffusion.errors import DataError
 from dac_diffusion.files import atomic_write
 
-CACHE_VERSION = 1
+CACHE_VERSION, CODES_VERSION = 1, 2
 ENCODER_FILE, INDEX_FILE, SHARDS_FOLDER = "encoder.json", "index.json", "shards"
 
 
@@ -32,8 +40,9 @@ class FeatureIndex:
     """N clips in S shards.
 
     encoder: name, window_seconds, sampling_rate, feature_dim, pooled_dim, settings,
-    weights_sha256. shards: their folders' names. shard_clips, shard_frames: (S,), their sizes.
-    checksums: of the arrays of each shard. shard, row, start, frames, seconds, cut: (N,).
+    weights_sha256, and of codes num_codebooks and codebook_size. shards: their folders' names.
+    shard_clips, shard_frames: (S,), their sizes. checksums: of the arrays of each shard. shard,
+    row, start, frames, seconds, cut: (N,).
     """
 
     encoder: dict[str, Any]
@@ -49,6 +58,12 @@ class FeatureIndex:
     frames: np.ndarray
     seconds: np.ndarray
     cut: np.ndarray
+
+
+def cache_version(encoder: Any) -> int:
+    """The format version of a cache whose features this encoder made."""
+    holds_codes = isinstance(encoder, dict) and "codebook_size" in encoder
+    return CODES_VERSION if holds_codes else CACHE_VERSION
 
 
 def write_index(
@@ -71,7 +86,7 @@ def write_index(
             row = {"name": clip.name, "captions": clip.captions, **_row(*place)}
             lines.append(json.dumps(row))
     head = {
-        "version": CACHE_VERSION,
+        "version": cache_version(encoder),
         "encoder": encoder,
         "audio": str(dataset.audio),
         "shards": [
@@ -116,9 +131,10 @@ def read_head(path: Path) -> dict[str, Any]:
     except ValueError as error:  # JSON and UTF-8 errors alike
         raise DataError(f"{path}: damaged, no valid JSON ({error}); {AGAIN}") from error
     version = content.get("version") if isinstance(content, dict) else None
-    if version != CACHE_VERSION:
+    readable = cache_version(content.get("encoder")) if isinstance(content, dict) else CACHE_VERSION
+    if version != readable:
         raise DataError(
-            f"{path}: is of version {version}, this installation reads {CACHE_VERSION}; make the "
+            f"{path}: is of version {version}, this installation reads {readable}; make the "
             "cache again in another folder"
         )
     if not isinstance(content.get("encoder"), dict):
@@ -141,12 +157,13 @@ def read_index(folder: Path) -> FeatureIndex:
         index = _parse(content)
         _check_places(index)
         sizes = int(index.encoder["feature_dim"]), int(index.encoder["pooled_dim"])
+        kind = features_type(index.encoder.get("codebook_size"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); {AGAIN}") from error
     for name, clips, frames in zip(
         index.shards, index.shard_clips.tolist(), index.shard_frames.tolist(), strict=True
     ):
-        check_arrays(folder / SHARDS_FOLDER / name, clips, frames, *sizes)
+        check_arrays(folder / SHARDS_FOLDER / name, clips, frames, *sizes, kind)
     return index
 
 

@@ -15,6 +15,7 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -30,6 +31,7 @@ from dac_diffusion.data.feature_shards import (
     AudioFile,
     ShardWriter,
     StoredRecording,
+    features_type,
     map_shard,
     write_shard,
 )
@@ -129,7 +131,7 @@ def make_shard(job: ShardJob, workshop: Workshop) -> int:
     copier = _Copier(workshop)
     with (
         atomic_folder(workshop.shards / job.name) as folder,
-        write_shard(folder, encoder.feature_dim, encoder.pooled_dim) as writer,
+        write_shard(folder, *_layout(encoder)) as writer,
     ):
         for file, place in zip(job.files, reused, strict=True):
             if place is not None:
@@ -138,6 +140,12 @@ def make_shard(job: ShardJob, workshop: Workshop) -> int:
                 _add(file, next(encoded), writer)
             workshop.done(1)
     return len(paths)
+
+
+def _layout(encoder: Any) -> tuple[int, int, np.dtype]:
+    """The widths of an encoder's features and pooled vectors, and how features are stored."""
+    kind = features_type(getattr(encoder, "codebook_size", None))
+    return encoder.feature_dim, encoder.pooled_dim, kind
 
 
 def _is_broken(workshop: Workshop, audio: str) -> bool:
@@ -171,7 +179,7 @@ class _Copier:
         encoder, old = self._workshop.encoder, place.recording
         if place.shard not in self._maps:
             folder = self._workshop.shards / place.shard
-            sizes = place.clips, place.shard_frames, encoder.feature_dim, encoder.pooled_dim
+            sizes = place.clips, place.shard_frames, *_layout(encoder)
             self._maps[place.shard] = map_shard(folder, *sizes)
         features, pooled = self._maps[place.shard]
         frames = features[old.start : old.start + old.frames]

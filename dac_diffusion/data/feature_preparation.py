@@ -29,14 +29,14 @@ from dac_diffusion.data.feature_encoding import (
     load_frozen_encoder,
 )
 from dac_diffusion.data.feature_index import (
-    CACHE_VERSION,
     ENCODER_FILE,
     SHARDS_FOLDER,
+    cache_version,
     read_head,
     write_index,
 )
 from dac_diffusion.data.feature_jobs import Place, ShardJob, run_jobs
-from dac_diffusion.data.feature_shards import AudioFile, Shard, read_shard
+from dac_diffusion.data.feature_shards import AudioFile, Shard, features_type, read_shard
 from dac_diffusion.data.published.dataset import CaptionDataset
 from dac_diffusion.errors import ConfigError, DacError, DataError
 from dac_diffusion.files import atomic_write, make_folder
@@ -128,7 +128,8 @@ def _check_encoder(folder: Path, description: dict[str, Any]) -> None:
     path = folder / ENCODER_FILE
     if not path.exists():
         with atomic_write(path) as file:
-            json.dump({"version": CACHE_VERSION, "encoder": description}, file, indent=1)
+            head = {"version": cache_version(description), "encoder": description}
+            json.dump(head, file, indent=1)
         return
     before, now = _flat(read_head(path)["encoder"]), _flat(description)
     differences = [
@@ -180,7 +181,8 @@ def _stored_shards(
     shards: Path, description: dict[str, Any], names: Sequence[str] | None = None
 ) -> dict[str, Shard]:
     """The named shards; without names all that are whole, others being made again."""
-    sizes = description["feature_dim"], description["pooled_dim"]
+    kind = features_type(description.get("codebook_size"))
+    sizes = description["feature_dim"], description["pooled_dim"], kind
     if names is not None:
         return {name: read_shard(shards / name, *sizes) for name in names}
     stored = {}

@@ -1,6 +1,7 @@
 """A shard of a feature cache: one folder with the features of some recordings.
 
-features.npy     (frames, D) float16, the features of all its recordings, joined along time
+features.npy     (frames, D) float16, the features of all its recordings, joined along time; codes
+                 are int16, or uint16 where a codebook has more than 32768 entries
 pooled.npy       (N, P) float32, one vector for each of them
 recordings.json  what the recordings are, and which rows of the two arrays are theirs; besides the
                  recordings that could not be encoded, and why
@@ -30,6 +31,7 @@ from dac_diffusion.errors import DataError
 
 FEATURES_FILE, POOLED_FILE, RECORDINGS_FILE = "features.npy", "pooled.npy", "recordings.json"
 FEATURES_TYPE, POOLED_TYPE = np.dtype("<f2"), np.dtype("<f4")
+CODE_TYPES = (np.dtype("<i2"), np.dtype("<u2"))
 HEADER_BYTES = 128  # of every .npy file here, whatever its shape
 AGAIN = "run the same `dac-diffusion prepare features` again to repair it"
 
@@ -79,11 +81,26 @@ class Shard:
     pooled_sha256: str
 
 
+def features_type(codebook_size: int | None) -> np.dtype:
+    """The type that features are stored in, codes where there is a codebook_size.
+
+    Raises DataError for a codebook of more than 65536 entries.
+    """
+    if codebook_size is None:
+        return FEATURES_TYPE
+    for kind in CODE_TYPES:
+        if codebook_size - 1 <= np.iinfo(kind).max:
+            return kind
+    raise DataError(
+        f"codes of {codebook_size} entries cannot be stored: a feature cache takes up to 65536"
+    )
+
+
 class ShardWriter:
     """Takes recordings one by one; `write_shard` makes it."""
 
-    def __init__(self, features: IO[bytes]) -> None:
-        self._features = features
+    def __init__(self, features: IO[bytes], features_type: np.dtype) -> None:
+        self._features, self._type = features, features_type
         self._digest = hashlib.sha256()
         self._pooled: list[np.ndarray] = []
         self._recordings: list[StoredRecording] = []
@@ -100,7 +117,7 @@ class ShardWriter:
         cut: bool,
     ) -> None:
         """Append features (S, D) and a pooled vector (P,)."""
-        data = np.ascontiguousarray(features, FEATURES_TYPE).data
+        data = np.ascontiguousarray(features, self._type).data
         self._features.write(data)
         self._digest.update(data)
         row, frames = len(self._recordings), len(features)
@@ -120,7 +137,7 @@ class ShardWriter:
         for row, vector in zip(pooled, self._pooled, strict=True):
             row[:] = vector
         self._features.seek(0)
-        self._features.write(npy_header(FEATURES_TYPE, (self._frames, feature_dim)))
+        self._features.write(npy_header(self._type, (self._frames, feature_dim)))
         shard = Shard(
             tuple(self._recordings),
             tuple(self._broken),
@@ -132,11 +149,13 @@ class ShardWriter:
 
 
 @contextmanager
-def write_shard(folder: Path, feature_dim: int, pooled_dim: int) -> Iterator[ShardWriter]:
+def write_shard(
+    folder: Path, feature_dim: int, pooled_dim: int, features_type: np.dtype = FEATURES_TYPE
+) -> Iterator[ShardWriter]:
     """Write a shard into an empty folder; its arrays are complete when the block has ended."""
     with open(folder / FEATURES_FILE, "wb") as features:
         features.write(bytes(HEADER_BYTES))  # its shape is known at the end
-        writer = ShardWriter(features)
+        writer = ShardWriter(features, features_type)
         yield writer
         shard, pooled = writer.finish(feature_dim, pooled_dim)
     with open(folder / POOLED_FILE, "wb") as file:
@@ -157,7 +176,9 @@ def _flat(recording: StoredRecording | BrokenRecording) -> dict[str, Any]:
     return {**fields.pop("file"), **fields}
 
 
-def read_shard(folder: Path, feature_dim: int, pooled_dim: int) -> Shard:
+def read_shard(
+    folder: Path, feature_dim: int, pooled_dim: int, features_type: np.dtype = FEATURES_TYPE
+) -> Shard:
     """What a shard holds, by its recordings.json; raises DataError where it is not whole."""
     path = folder / RECORDINGS_FILE
     try:
@@ -171,7 +192,8 @@ def read_shard(folder: Path, feature_dim: int, pooled_dim: int) -> Shard:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: missing or damaged ({error}); {AGAIN}") from error
-    check_arrays(folder, len(shard.recordings), shard.frames, feature_dim, pooled_dim)
+    clips = len(shard.recordings)
+    check_arrays(folder, clips, shard.frames, feature_dim, pooled_dim, features_type)
     return shard
 
 
@@ -180,11 +202,18 @@ def _file(row: dict[str, Any]) -> AudioFile:
     return AudioFile(row.pop("audio"), row.pop("size"), row.pop("modified_ns"))
 
 
-def check_arrays(folder: Path, clips: int, frames: int, feature_dim: int, pooled_dim: int) -> None:
+def check_arrays(
+    folder: Path,
+    clips: int,
+    frames: int,
+    feature_dim: int,
+    pooled_dim: int,
+    features_type: np.dtype = FEATURES_TYPE,
+) -> None:
     """Raise DataError where a shard's arrays are missing, cut off or of another shape."""
     if not folder.is_dir():
         raise DataError(f"{folder}: this shard is missing; {AGAIN}")
-    _check_array(folder / FEATURES_FILE, FEATURES_TYPE, (frames, feature_dim))
+    _check_array(folder / FEATURES_FILE, features_type, (frames, feature_dim))
     _check_array(folder / POOLED_FILE, POOLED_TYPE, (clips, pooled_dim))
 
 
@@ -205,26 +234,33 @@ def _check_array(path: Path, kind: np.dtype, shape: Sequence[int]) -> None:
 
 
 def map_shard(
-    folder: Path, clips: int, frames: int, feature_dim: int, pooled_dim: int
+    folder: Path,
+    clips: int,
+    frames: int,
+    feature_dim: int,
+    pooled_dim: int,
+    features_type: np.dtype = FEATURES_TYPE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features (frames, D) and pooled vectors (N, P), read from the disk as they are used."""
     return (
-        _map(folder / FEATURES_FILE, torch.float16, (frames, feature_dim)),
-        _map(folder / POOLED_FILE, torch.float32, (clips, pooled_dim)),
+        _map(folder / FEATURES_FILE, features_type, (frames, feature_dim)),
+        _map(folder / POOLED_FILE, POOLED_TYPE, (clips, pooled_dim)),
     )
 
 
-def _map(path: Path, dtype: torch.dtype, shape: Sequence[int]) -> np.ndarray:
+def _map(path: Path, kind: np.dtype, shape: Sequence[int]) -> np.ndarray:
     count = math.prod(shape)
     if count == 0:
-        return np.zeros(shape, np.float16 if dtype == torch.float16 else np.float32)
-    header = HEADER_BYTES // dtype.itemsize
+        return np.zeros(shape, kind)
+    # Numbers of two or four bytes, whatever they are: torch knows fewer types than numpy.
+    dtype = torch.int16 if kind.itemsize == 2 else torch.int32
+    header = HEADER_BYTES // kind.itemsize
     try:
         # Not shared: what a caller might write there by mistake never reaches the file.
         mapped = torch.from_file(str(path), shared=False, size=header + count, dtype=dtype)
     except RuntimeError as error:
         raise DataError(f"{path}: cannot be read any more; {AGAIN}") from error
-    array: np.ndarray = mapped[header:].reshape(tuple(shape)).numpy()
+    array: np.ndarray = mapped[header:].reshape(tuple(shape)).numpy().view(kind)
     return array
 
 

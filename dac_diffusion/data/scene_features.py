@@ -1,4 +1,7 @@
-"""Frozen-encoder features of a pool of scenes, computed once, kept as float16 and on disk."""
+"""Frozen-encoder features of a pool of scenes, computed once, kept as float16 and on disk.
+
+Or their codes: see `quantize_scenes`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
+from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer
 from dac_diffusion.data.augmentation import AugmentationConfig, augment_log_mel
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.encoders.base import AudioFeatures
@@ -32,7 +36,10 @@ class Hearings:
 
 @dataclass(frozen=True)
 class SceneFeatures:
-    """Features of N scenes heard V times: features (V, N, S, D), pooled (V, N, P), mask (N, S)."""
+    """Features of N scenes heard V times: features (V, N, S, D), pooled (V, N, P), mask (N, S).
+
+    features may be codes (V, N, S, C) of C codebooks, of an integer type.
+    """
 
     features: Tensor
     pooled: Tensor
@@ -44,9 +51,10 @@ class SceneFeatures:
         return len(self.features)
 
     def select(self, scenes: np.ndarray, views: np.ndarray) -> AudioFeatures:
-        """The features of some scenes, each in one of its views, as float32 (B, S, D)."""
+        """Features of some scenes, each in one of its views, (B, S, D) float32 or codes long."""
         i, v = torch.from_numpy(scenes), torch.from_numpy(views)
-        return AudioFeatures(self.features[v, i].float(), self.mask[i], self.pooled[v, i].float())
+        kind = torch.float32 if self.features.is_floating_point() else torch.long
+        return AudioFeatures(self.features[v, i].to(kind), self.mask[i], self.pooled[v, i].float())
 
 
 def load_or_encode_pool(
@@ -102,6 +110,40 @@ def encode_pool(
             bar.update(len(log_mel))
     bar.close()
     return SceneFeatures(features, pooled, mask)
+
+
+@torch.inference_mode()
+def quantize_scenes(
+    features: SceneFeatures, quantizer: ResidualQuantizer, progress: bool = True
+) -> SceneFeatures:
+    """The codes (V, N, S, C) of scenes by a quantiser fitted on such features; 0 behind a scene.
+
+    Kept in 16 bits where these suffice. Raises ValueError for features of another width.
+    """
+    if features.features.shape[-1] != quantizer.feature_dim:
+        raise ValueError(
+            f"features of width {features.features.shape[-1]} do not fit a quantiser of width "
+            f"{quantizer.feature_dim}"
+        )
+    kind = torch.int16 if quantizer.codebook_size <= 2**15 else torch.int32
+    shape = (*features.features.shape[:-1], quantizer.num_codebooks)
+    codes = torch.zeros(shape, dtype=kind)  # (V, N, S, C)
+    bar = tqdm(total=shape[0] * shape[1], desc="coding scenes", disable=not progress)
+    for view, found in zip(features.features, codes, strict=True):
+        for start in range(0, shape[1], BATCH_SIZE):
+            rows = slice(start, min(start + BATCH_SIZE, shape[1]))
+            made = quantizer.codes(view[rows].to(quantizer.device)).cpu()  # (B, S, C)
+            found[rows] = made.masked_fill(~features.mask[rows, :, None], 0).to(kind)
+            bar.update(rows.stop - rows.start)
+    bar.close()
+    return SceneFeatures(codes, features.pooled, features.mask)
+
+
+def real_frames(features: SceneFeatures, batch_frames: int, seed: int = 0) -> list[Tensor]:
+    """The frames of all scenes in random order, in batches (R, D), to fit a quantiser on."""
+    frames = features.features[:, features.mask].flatten(0, 1)  # (V * frames, D)
+    order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))
+    return [frames[part] for part in order.split(batch_frames)]
 
 
 def _total_samples(encoder: ConvolutionalEncoder, pool: ScenePool) -> int:

@@ -11,7 +11,7 @@ import torch
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.saved_models import load_saved_model
 
-EncoderName = Literal["small", "beats", "ced", "htsat", "laion_clap"]
+EncoderName = Literal["small", "beats", "ced", "htsat", "laion_clap", "codes"]
 
 
 def load_encoder(
@@ -24,15 +24,21 @@ def load_encoder(
 
     name: "small" (the one trained here: a folder with its config.json, or "builtin"), "beats" and
     "ced" (the published .pt files), "htsat" (a transformers ClapModel folder or Hub id),
-    "laion_clap" (the original .pt files, needs the extra `laion-clap`). Instead of published
-    weights, `weights` may be the `encoder` folder of a saved captioner. window_seconds: the longest
-    audio it takes at once; frequency_pooling: of all but "small"; both as they are if None.
+    "laion_clap" (the original .pt files, needs the extra `laion-clap`), "codes" (the folder of a
+    saved codecs/code_encoder.py). Instead of published weights, `weights` may be the `encoder`
+    folder of a saved captioner. window_seconds: the longest audio it takes at once;
+    frequency_pooling: of all but "small" and "codes"; both as they are if None.
     Raises ConfigError for another name or setting, CheckpointError for weights that are missing,
     damaged or of another model.
     """
     if name == "small" and frequency_pooling is not None:
         raise ConfigError("frequency_pooling: the small encoder has no such setting; remove it")
-    cls = _encoder_class(name)
+    if name == "codes" and frequency_pooling is not None:
+        raise ConfigError(
+            "frequency_pooling: codes have no such setting; it belongs to the encoder whose "
+            "features are quantised; remove it"
+        )
+    cls = encoder_class(name)
     if name != "small" and _is_saved(Path(weights), cls.__name__):
         given = {"window_seconds": window_seconds, "frequency_pooling": frequency_pooling}
         settings = {key: value for key, value in given.items() if value is not None}
@@ -47,7 +53,7 @@ def load_encoder(
 
 def random_encoder(name: str, seed: int = 0) -> Any:
     """A small untrained encoder of a kind, for trials from nothing; raises ConfigError."""
-    cls = _encoder_class(name)
+    cls = encoder_class(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "beats":
@@ -63,6 +69,10 @@ def random_encoder(name: str, seed: int = 0) -> Any:
             encoder = cls(embed_dim=48, depth=2, num_heads=4, mlp_dim=96)
         elif name == "htsat":
             encoder = cls(clap_config=_small_htsat())
+        elif name == "codes":
+            from dac_diffusion.codecs.loading import random_codec
+
+            encoder = cls.from_parts(random_codec("encodec", seed), random_encoder("htsat", seed))
         else:
             raise ConfigError(f"encoder.weights=random: not possible for {name}; give its weights")
     return encoder.eval().requires_grad_(False)
@@ -79,7 +89,17 @@ def _small_htsat() -> dict[str, Any]:
     }
 
 
-def _encoder_class(name: str) -> Any:
+def encoder_name(encoder: Any) -> str:
+    """The name under which an encoder's class is known here. Raises ConfigError."""
+    for name in get_args(EncoderName):
+        if type(encoder) is encoder_class(name):
+            return str(name)
+    names = ", ".join(get_args(EncoderName))
+    raise ConfigError(f"{type(encoder).__name__} is none of the encoders {names}")
+
+
+def encoder_class(name: str) -> Any:
+    """The class of an encoder by its name; raises ConfigError."""
     if name == "beats":
         from dac_diffusion.encoders.beats import BeatsEncoder
 
@@ -100,6 +120,10 @@ def _encoder_class(name: str) -> Any:
         from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 
         return ConvolutionalEncoder
+    if name == "codes":
+        from dac_diffusion.codecs.code_encoder import CodeEncoder
+
+        return CodeEncoder
     names = ", ".join(get_args(EncoderName))
     raise ConfigError(f"encoder={name!r} is unknown: use one of {names}")
 

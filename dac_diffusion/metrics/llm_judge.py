@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from dac_diffusion import __version__
 from dac_diffusion.errors import ConfigError, DacError
-from dac_diffusion.metrics.chat_endpoint import (
+from dac_diffusion.chat_endpoint import (
     ChatEndpoint,
     EndpointError,
     RefusedRequestError,

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from dac_diffusion.autoregressive.language_models import LanguageModel, load_language_model
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.data.tables import read_all_captions
 from dac_diffusion.diffusion.audio_conditioning import AudioConditionedDenoiser
@@ -29,12 +30,14 @@ from dac_diffusion.text.embedding_space import EmbeddingSpace
 from dac_diffusion.text.split_bert_space import SplitBertSpace
 from dac_diffusion.text.tokenizer import train_tokenizer
 from dac_diffusion.training.captioner import LatentSpaceModule
+from dac_diffusion.training.prefix import SMALL
 from dac_diffusion.training.rounding_head import train_head
 from dac_diffusion.training.settings import (
     DenoiserConfig,
     ScheduleConfig,
     SplitBertConfig,
     TextConfig,
+    TrainingConfig,
 )
 
 RANDOM_BERT = "random"
@@ -42,10 +45,35 @@ RANDOM_BERT = "random"
 
 @dataclass(frozen=True)
 class Words:
-    """The tokenizer of captions, and the BERT it belongs to, if it is one's."""
+    """The tokenizer of captions, and the BERT or language model it belongs to, if it is one's."""
 
     tokenizer: PreTrainedTokenizerFast
     bert: PretrainedBert | None = None
+    language_model: LanguageModel | None = None
+
+    @property
+    def are_published(self) -> bool:
+        """Whether they come with a model, so that no other tokenizer will do."""
+        return self.bert is not None or self.language_model is not None
+
+
+def words_of(config: TrainingConfig, captions: Sequence[str]) -> Words:
+    """The tokenizer that the system asks for: its published language model's, or `make_words`'."""
+    name = published_language_model(config)
+    if name is None:
+        return make_words(config.text, captions, config.seed)
+    dtype = config.prefix.dtype if config.system == "prefix" else "float32"
+    model = load_language_model(name, getattr(torch, dtype))
+    return Words(model.tokenizer, language_model=model)
+
+
+def published_language_model(config: TrainingConfig) -> str | None:
+    """The folder or Hub id of the language model that a system goes on from."""
+    if config.system == "enclap":
+        return config.enclap.bart
+    if config.system == "prefix" and config.prefix.language_model not in SMALL:
+        return config.prefix.language_model
+    return None
 
 
 def make_words(config: TextConfig, captions: Sequence[str], seed: int) -> Words:

@@ -18,7 +18,7 @@ from dac_diffusion.data.soundscapes.captions import write_captions
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import DataError
 from dac_diffusion.ranking.similarity import AudioTextScorer
-from dac_diffusion.text.tokenizer import encode_captions
+from dac_diffusion.text.tokenizer import encode_captions, normalise_caption
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,14 @@ class FrozenParts:
 
 @dataclass(frozen=True)
 class CaptionBatch:
-    """Features of B clips and K captions of each, token_ids (B, K, L)."""
+    """Features of B clips and K captions of each, token_ids (B, K, L).
+
+    clips: their places in the source, where it has places.
+    """
 
     audio: AudioFeatures
     token_ids: Tensor
+    clips: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,17 @@ class CaptionSource(Protocol):
 
 @dataclass(frozen=True)
 class SceneCaptions:
-    """Rendered scenes and their features, with new captions in every batch."""
+    """Rendered scenes and their features, with new captions in every batch.
+
+    normalise: captions are lower-cased and without punctuation.
+    """
 
     pool: ScenePool
     features: SceneFeatures
     tokenizer: PreTrainedTokenizerFast
     shape: BatchShape
     seed: int
+    normalise: bool = False
 
     def batch(self, step: int, rank: int) -> CaptionBatch:
         """Random scenes of the pool, each with new captions."""
@@ -80,11 +88,8 @@ class SceneCaptions:
         texts: list[str] = []
         for index in scenes:
             texts += write_captions(self.pool.scenes[int(index)], rng, shape.captions)
-        token_ids = encode_captions(self.tokenizer, texts, shape.length)
-        return CaptionBatch(
-            self.features.select(scenes, views),
-            token_ids.view(shape.clips, shape.captions, shape.length),
-        )
+        token_ids = _encode(self.tokenizer, texts, shape, self.normalise)
+        return CaptionBatch(self.features.select(scenes, views), token_ids, tuple(scenes.tolist()))
 
     def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
         """Features of the first scenes, unaltered, and their references."""
@@ -98,13 +103,14 @@ class CachedCaptions:
     """Recordings of one or several data sets with features and captions from their caches.
 
     Every clip of every data set is equally likely. A clip with fewer captions than a batch wants
-    has some of them twice.
+    has some of them twice. normalise: captions are lower-cased and without punctuation.
     """
 
     caches: Sequence[FeatureCache]
     tokenizer: PreTrainedTokenizerFast
     shape: BatchShape
     seed: int
+    normalise: bool = False
 
     def __len__(self) -> int:
         return sum(len(cache) for cache in self.caches)
@@ -120,10 +126,8 @@ class CachedCaptions:
             own = cache.captions(place)
             order = rng.permutation(max(len(own), shape.captions)) % len(own)
             texts += [own[i] for i in order[: shape.captions]]
-        token_ids = encode_captions(self.tokenizer, texts, shape.length)
-        return CaptionBatch(
-            self._features(chosen), token_ids.view(shape.clips, shape.captions, shape.length)
-        )
+        token_ids = _encode(self.tokenizer, texts, shape, self.normalise)
+        return CaptionBatch(self._features(chosen), token_ids, tuple(chosen.tolist()))
 
     def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
         """Features of the first clips, and all captions they have."""
@@ -146,12 +150,22 @@ class CachedCaptions:
         single = [cache.batch([place]) for cache, place in found]
         longest = max(each.features.shape[1] for each in single)
         shape = (len(single), longest)
-        features = torch.zeros(*shape, single[0].features.shape[2])  # (B, S, D)
+        features = single[0].features.new_zeros(*shape, single[0].features.shape[2])  # (B, S, D)
         mask = torch.zeros(shape, dtype=torch.bool)
         for row, each in enumerate(single):
             count = each.features.shape[1]
             features[row, :count], mask[row, :count] = each.features[0], each.mask[0]
         return AudioFeatures(features, mask, torch.cat([each.pooled for each in single]))
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], shape: BatchShape, normalise: bool
+) -> Tensor:
+    """Token ids (B, K, L) of B times K captions."""
+    if normalise:
+        texts = [normalise_caption(text) for text in texts]
+    token_ids = encode_captions(tokenizer, texts, shape.length)
+    return token_ids.view(shape.clips, shape.captions, shape.length)
 
 
 def open_caches(folders: Sequence[str]) -> list[FeatureCache]:

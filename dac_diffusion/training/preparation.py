@@ -18,7 +18,7 @@ from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.saved_models import load_saved_model
-from dac_diffusion.training.building import Words, make_words
+from dac_diffusion.training.building import Words, make_words, words_of
 from dac_diffusion.training.caption_sources import (
     BatchShape,
     CachedCaptions,
@@ -27,9 +27,15 @@ from dac_diffusion.training.caption_sources import (
     SceneCaptions,
     open_caches,
 )
+from dac_diffusion.training.codes import code_scenes, with_code_encoder
 from dac_diffusion.training.encoder import EncoderTask, EncoderTrainer
 from dac_diffusion.training.loop import fit
-from dac_diffusion.training.recordings import encoder_stage_folder, prepare_caches, scene_folder
+from dac_diffusion.training.recordings import (
+    encoder_stage_folder,
+    prepare_caches,
+    scene_folder,
+    waveform_captions,
+)
 from dac_diffusion.training.scorer import ScorerTask, ScorerTrainer
 from dac_diffusion.training.settings import TrainingConfig
 from dac_diffusion.training.task import LoopConfig
@@ -69,7 +75,7 @@ def prepare(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepare
     """
     if config.text_only.enabled:
         return _prepare_text_only(config, accelerator, progress)
-    if config.encoder.name == "small" and not config.data.training:
+    if config.encoder.name == "small" and not config.data.training and _from_features(config):
         return _prepare_scenes(config, accelerator, progress)
     return _prepare_recordings(config, accelerator, progress)
 
@@ -78,7 +84,7 @@ def _prepare_scenes(config: TrainingConfig, accelerator: Any, progress: bool) ->
     with accelerator.main_process_first():
         pools = render_pools(config, progress)
     captions = [text for group in pools[0].captions for text in group]
-    words = make_words(config.text, captions, config.seed)
+    words = words_of(config, captions)
     parts, words = _encoder_stage(config, pools, words, progress)
     folder = scene_folder(config)
     views = config.captioner_training.feature_views
@@ -86,9 +92,13 @@ def _prepare_scenes(config: TrainingConfig, accelerator: Any, progress: bool) ->
     with accelerator.main_process_first():
         features = load_or_encode_pool(folder, parts.encoder, pools[0], augmented, progress)
         heard = load_or_encode_pool(folder, parts.encoder, pools[1], Hearings(), progress)
-    shape = _batch_shape(config)
-    training = SceneCaptions(pools[0], features, words.tokenizer, shape, config.seed)
-    validation = SceneCaptions(pools[1], heard, words.tokenizer, shape, config.seed)
+        if config.system == "enclap":
+            coded = code_scenes(config, parts.encoder, features, heard, progress)
+            parts = dataclasses.replace(parts, encoder=coded.encoder)
+            features, heard = coded.training, coded.validation
+    shape, plain = _batch_shape(config), _normalised(config)
+    training = SceneCaptions(pools[0], features, words.tokenizer, shape, config.seed, plain)
+    validation = SceneCaptions(pools[1], heard, words.tokenizer, shape, config.seed, plain)
     if _vocabulary(parts.tokenizer) != _vocabulary(words.tokenizer):
         small = dataclasses.replace(shape, clips=config.scorer.batch_size, captions=1)
         scorer = _train_scorer(
@@ -104,21 +114,26 @@ def _prepare_scenes(config: TrainingConfig, accelerator: Any, progress: bool) ->
 
 def _prepare_recordings(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepared:
     with accelerator.main_process_first():
+        if config.system == "enclap":
+            config = with_code_encoder(config, progress, accelerator.is_main_process)
         encoder, folders = prepare_caches(config, progress, accelerator.is_main_process)
     caches = [open_caches(group) for group in folders]
     captions = [
         text for cache in caches[0] for i in range(len(cache)) for text in cache.captions(i)
     ]
-    words = make_words(config.text, captions, config.seed)
-    shape = _batch_shape(config)
+    words = words_of(config, captions)
+    shape, plain = _batch_shape(config), _normalised(config)
     training, validation = (
-        CachedCaptions(group, words.tokenizer, shape, config.seed) for group in caches
+        CachedCaptions(group, words.tokenizer, shape, config.seed, plain) for group in caches
     )
     small = dataclasses.replace(shape, clips=config.scorer.batch_size, captions=1)
     scorer = _train_scorer(
         config, dataclasses.replace(training, shape=small), validation, encoder.pooled_dim, progress
     )
     parts = FrozenParts(encoder, scorer, words.tokenizer)
+    if config.system == "prefix" and config.prefix.train_encoder:
+        heard = waveform_captions(config, parts, shape, progress)
+        return Prepared(parts, words, *heard, captions)
     return Prepared(parts, words, training, validation, captions)
 
 
@@ -208,8 +223,8 @@ def _encoder_stage(
     else:
         folder = encoder_stage_folder(config.encoder.pretrained)
     parts = load_encoder_stage(folder)
-    # Without a BERT the tokenizer is the one that the encoder's scorer was trained with.
-    return parts, words if words.bert else Words(parts.tokenizer)
+    # Without a published model the tokenizer is the one that the encoder's scorer was trained with.
+    return parts, words if words.are_published else Words(parts.tokenizer)
 
 
 def _train_encoder(
@@ -272,6 +287,17 @@ def _train_scorer(
     fit(task, capped(config.scorer_loop, config), folder, progress=progress)
     trained: AudioTextScorer = load_saved_model(AudioTextScorer, folder / "model")
     return trained.requires_grad_(False)
+
+
+def _from_features(config: TrainingConfig) -> bool:
+    """Whether the system is made of the small encoder's features, which scenes have in memory."""
+    if config.system == "enclap":
+        return config.codec.name == "rvq" and config.codec.sequence != "sequence_encoder"
+    return not (config.system == "prefix" and config.prefix.train_encoder)
+
+
+def _normalised(config: TrainingConfig) -> bool:
+    return config.system == "prefix" and config.prefix.normalise_captions
 
 
 def _batch_shape(config: TrainingConfig) -> BatchShape:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import random
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dac_diffusion.captioning.pretrained import BUILTIN, find_checkpoint
 from dac_diffusion.data.feature_encoding import FeatureSettings
 from dac_diffusion.data.feature_preparation import prepare_features
+from dac_diffusion.data.published.dataset import CaptionDataset
 from dac_diffusion.data.published.loading import read_dataset
 from dac_diffusion.data.published.wavcaps import WavCapsSettings
 from dac_diffusion.data.soundscapes.dataset import Split
@@ -18,7 +20,9 @@ from dac_diffusion.data.soundscapes.prepare import prepare_soundscapes
 from dac_diffusion.encoders.loading import load_encoder, random_encoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.files import atomic_folder, make_folder
-from dac_diffusion.training.settings import DataConfig, DatasetConfig, TrainingConfig
+from dac_diffusion.training.caption_sources import BatchShape, FrozenParts
+from dac_diffusion.training.settings import DataConfig, DatasetConfig, EncoderConfig, TrainingConfig
+from dac_diffusion.training.waveforms import WaveformCaptions
 
 RANDOM_WEIGHTS = "random"
 PROBLEMS_SHOWN = 10
@@ -54,6 +58,46 @@ def prepare_caches(
     return _load(config, weights), (training, validation)
 
 
+def waveform_captions(
+    config: TrainingConfig, parts: FrozenParts, shape: BatchShape, progress: bool
+) -> tuple[WaveformCaptions, WaveformCaptions]:
+    """The recordings themselves, for training and validation of what hears them."""
+    data = config.data if config.data.training else _scenes_as_files(config, progress)
+    training, validation = (
+        WaveformCaptions(
+            [_read(dataset) for dataset in group],
+            parts.encoder,
+            parts.tokenizer,
+            shape,
+            config.seed,
+            parts.encoder.window_seconds,
+            normalise=config.prefix.normalise_captions,
+        )
+        for group in (data.training, data.validation)
+    )
+    return training, validation
+
+
+def prepare_sample(config: TrainingConfig, count: int, progress: bool) -> tuple[Any, list[str]]:
+    """The frozen encoder, and caches with features of about `count` of the training clips.
+
+    As many of each data set, drawn by config.seed; for fitting something on them.
+    """
+    data = config.data if config.data.training else _scenes_as_files(config, progress)
+    weights = _encoder_weights(config)
+    each = -(-count // len(data.training))
+    folders = [
+        _prepare_dataset(config, data, weights, dataset, progress, True, each)
+        for dataset in data.training
+    ]
+    return _load(config, weights), folders
+
+
+def frozen_encoder(config: TrainingConfig) -> Any:
+    """The encoder that the config names, with its weights."""
+    return _load(config, _encoder_weights(config))
+
+
 def _encoder_weights(config: TrainingConfig) -> str:
     """Where the frozen encoder's weights lie; a random one is written down first."""
     encoder = config.encoder
@@ -72,7 +116,7 @@ def _encoder_weights(config: TrainingConfig) -> str:
         )
     if encoder.weights != RANDOM_WEIGHTS:
         return encoder.weights
-    folder = make_folder(config.output_dir) / "random_encoder"
+    folder = make_folder(config.output_dir) / f"random_{encoder.name}"
     if not folder.is_dir():
         with atomic_folder(folder) as partial:
             random_encoder(encoder.name, config.seed).save_pretrained(partial)
@@ -80,8 +124,13 @@ def _encoder_weights(config: TrainingConfig) -> str:
 
 
 def _load(config: TrainingConfig, weights: str) -> Any:
-    pooling = None if config.encoder.name == "small" else config.encoder.frequency_pooling
-    return load_encoder(config.encoder.name, weights, config.encoder.window_seconds, pooling)
+    encoder = config.encoder
+    return load_encoder(encoder.name, weights, encoder.window_seconds, _pooling(encoder))
+
+
+def _pooling(encoder: EncoderConfig) -> Literal["none", "mean"] | None:
+    """Only encoders on patches have one."""
+    return None if encoder.name in ("small", "codes") else encoder.frequency_pooling
 
 
 def _prepare_dataset(
@@ -91,21 +140,28 @@ def _prepare_dataset(
     dataset: DatasetConfig,
     progress: bool,
     is_main: bool,
+    sample: int | None = None,
 ) -> str:
-    """Compute the features of a data set, unless they are there; returns the cache's folder."""
+    """Compute the features of a data set, unless they are there; returns the cache's folder.
+
+    sample: of so many of its clips only.
+    """
     folder = make_folder(data.features_dir or Path(config.output_dir) / "features")
     # Two tables of one name may lie in different folders.
     digest = hashlib.sha256(f"{dataset.captions}\n{dataset.audio}".encode()).hexdigest()[:8]
-    place = folder / f"{dataset.name}-{Path(dataset.captions).stem}-{digest}"
+    part = "" if sample is None else f"-{sample}"
+    place = folder / f"{dataset.name}-{Path(dataset.captions).stem}-{digest}{part}"
     if not is_main:
         return str(place)
-    clips = read_dataset(dataset.name, dataset.captions, dataset.audio, _left_out(dataset))
-    pooling = None if config.encoder.name == "small" else config.encoder.frequency_pooling
+    clips = _read(dataset)
+    if sample is not None:
+        drawn = random.Random(config.seed).sample(clips.clips, min(sample, len(clips.clips)))
+        clips = dataclasses.replace(clips, clips=tuple(drawn))
     settings = FeatureSettings(
         encoder=config.encoder.name,
         weights=weights,
         window_seconds=config.encoder.window_seconds,
-        frequency_pooling=pooling,
+        frequency_pooling=_pooling(config.encoder),
         device=data.device,
         processes=data.processes,
     )
@@ -116,6 +172,10 @@ def _prepare_dataset(
         more = f"{len(clips.problems) - PROBLEMS_SHOWN} more problems in {dataset.captions}"
         print(f"dac-diffusion: warning: {more}", file=sys.stderr)
     return str(place)
+
+
+def _read(dataset: DatasetConfig) -> CaptionDataset:
+    return read_dataset(dataset.name, dataset.captions, dataset.audio, _left_out(dataset))
 
 
 def _left_out(dataset: DatasetConfig) -> WavCapsSettings | None:

@@ -28,6 +28,7 @@ from dac_diffusion.training.loop import FitResult, fit
 from dac_diffusion.training.preparation import Prepared, capped, prepare
 from dac_diffusion.training.settings import TrainingConfig
 from dac_diffusion.training.surroundings import make_accelerator
+from dac_diffusion.training.systems import enclap_task, prefix_task
 from dac_diffusion.training.task import Task
 from dac_diffusion.training.text_only import WithTextValidation
 
@@ -46,12 +47,26 @@ def train(
     accelerator = make_accelerator()
     prepared = prepare(config, accelerator, progress and accelerator.is_main_process)
     torch.manual_seed(config.seed + 1)
-    make_task = autoregressive_task if config.system == "autoregressive" else diffusion_task
     with accelerator.main_process_first():  # it trains the rounding head, the others read it
-        task: Task = make_task(config, prepared, progress)
+        task = make_task(config, prepared, progress)
     if prepared.validation_texts is not None:
         task = WithTextValidation(task, prepared.validation_texts)
     return fit(task, capped(config.loop, config), config.output_dir, progress=progress)
+
+
+def make_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Task:
+    """The training of the config's system. Raises ConfigError for what does not fit."""
+    if config.system == "diffusion":
+        return diffusion_task(config, prepared, progress)
+    if config.initial_model is not None:
+        raise ConfigError("initial_model: only for system=diffusion; remove it")
+    if prepared.words.bert is not None:
+        raise ConfigError("text.latent_space=split_bert: only for system=diffusion; remove it")
+    if config.system == "enclap":
+        return enclap_task(config, prepared)
+    if config.system == "prefix":
+        return prefix_task(config, prepared)
+    return autoregressive_task(config, prepared)
 
 
 def diffusion_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Task:
@@ -88,12 +103,8 @@ def diffusion_task(config: TrainingConfig, prepared: Prepared, progress: bool) -
     return CaptionerTask(trainer, settings, parts, *sources, config.sampling, config.schedule.fit)
 
 
-def autoregressive_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Task:
+def autoregressive_task(config: TrainingConfig, prepared: Prepared) -> Task:
     """The training of the plain autoregressive captioner."""
-    if config.initial_model is not None:
-        raise ConfigError("initial_model: only for system=diffusion; remove it")
-    if prepared.words.bert is not None:
-        raise ConfigError("text.latent_space=split_bert: only for system=diffusion; remove it")
     parts, sizes = prepared.parts, config.autoregressive
     trainer = AutoregressiveTrainer(
         AudioProjection(parts.encoder.feature_dim, parts.encoder.pooled_dim, sizes.width),

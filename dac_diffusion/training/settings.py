@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dac_diffusion.autoregressive.plain import AutoregressiveConfig
+from dac_diffusion.codecs.loading import CodecName
+from dac_diffusion.codecs.quantizer_fitting import QuantizerFitting
 from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.published.loading import DatasetName
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
@@ -13,10 +15,16 @@ from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.encoders.loading import EncoderName
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.training.captioner import CaptionerTrainingConfig, SamplingConfig
+from dac_diffusion.training.enclap import EnclapConfig
 from dac_diffusion.training.encoder import EncoderTrainingConfig
+from dac_diffusion.training.prefix import PrefixConfig
 from dac_diffusion.training.rounding_head import HeadTrainingConfig
 from dac_diffusion.training.scorer import ScorerTrainingConfig
 from dac_diffusion.training.task import LoopConfig
+
+# "autoregressive": the plain baseline; "enclap": EnCLAP, EnCLAP++ and CLAP-ART; "prefix": CED +
+# Q-Former + Llama or BART.
+System = Literal["diffusion", "autoregressive", "enclap", "prefix"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,31 @@ class EncoderConfig:
     width: int = 256
     depth: int = 2
     dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """What turns audio into discrete codes, for system=enclap (codecs/).
+
+    name: "encodec" and "descript" load published `weights`, a folder or Hub id, or "random" for a
+    small untrained one; "rvq" quantises the features of `encoder` by k-means, fitted before the
+    captioner's training on fit_clips of its clips (of the built-in scenes with the small encoder on
+    all). num_codebooks: how many of the codec's codebooks are used (None: 16 of EnCodec, all 32 of
+    the Descript codec, 16 of rvq). codebook_size, normalise, fitting: of rvq.
+    sequence: which encoder gives the clip's vector: `encoder` itself, `sequence_encoder`, or none.
+    window_seconds: the longest audio at once (None: the codec's own).
+    """
+
+    name: CodecName = "rvq"
+    weights: str | None = None
+    num_codebooks: int | None = None
+    codebook_size: int = 1024
+    normalise: bool = False
+    fitting: QuantizerFitting = field(default_factory=QuantizerFitting)
+    fit_clips: int = 5000
+    sequence: Literal["encoder", "sequence_encoder", "none"] = "encoder"
+    sequence_encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    window_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -198,13 +231,16 @@ class TrainingConfig:
     scorer: ScorerTrainingConfig = field(default_factory=ScorerTrainingConfig)
     scorer_loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=2000))
     feature_augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    system: Literal["diffusion", "autoregressive"] = "diffusion"
+    system: System = "diffusion"
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     autoregressive: AutoregressiveConfig = field(default_factory=AutoregressiveConfig)
-    label_smoothing: float = 0.1  # of the autoregressive captioner's cross-entropy
+    label_smoothing: float = 0.1  # of the plain autoregressive captioner's cross-entropy
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    enclap: EnclapConfig = field(default_factory=EnclapConfig)
+    prefix: PrefixConfig = field(default_factory=PrefixConfig)
     captioner_training: CaptionerTrainingConfig = field(default_factory=CaptionerTrainingConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=10000))
 

@@ -72,6 +72,44 @@ def test_the_weighted_likelihood_adds_to_the_similarity() -> None:
         assert caption.score == pytest.approx(similarity + 0.3 * likelihood, abs=1e-5)
 
 
+def test_ranking_by_likelihood_is_short_for_its_weights() -> None:
+    captioner = tiny_autoregressive()
+    call = {"sampling_rate": 32000, "num_captions": 4, "num_candidates": 4}
+    alone = captioner(noise(1.0), ranking="likelihood", **call)
+    for caption in alone.captions:
+        assert caption.parts is not None
+        assert caption.score == caption.parts.log_likelihood
+        assert caption.parts.agreement is None
+    weights = {"audio_text_weight": 0.0, "likelihood_weight": 1.0}
+    assert captioner(noise(1.0), **weights, **call) == alone
+    captioner.register_to_config(agreement_weight=3.0)
+    assert captioner(noise(1.0), ranking="likelihood", **call) == alone
+    # A weight of the call stands beside it.
+    found = captioner(noise(1.0), ranking="likelihood", agreement_weight=3.0, **call)
+    for caption in found.captions:
+        assert caption.parts is not None
+        assert caption.parts.log_likelihood is not None
+        assert caption.parts.agreement is not None
+        expected = caption.parts.log_likelihood + 3 * caption.parts.agreement
+        assert caption.score == pytest.approx(expected)
+
+
+def test_agreement_is_a_setting_of_the_call_and_of_the_checkpoint(tmp_path: Path) -> None:
+    captioner = tiny_autoregressive()
+    sound = noise(1.0)
+    call = {"sampling_rate": 32000, "num_captions": 4, "num_candidates": 12, "temperature": 0.5}
+    weights = {"likelihood_weight": 0.0, "agreement_weight": 50.0, "score_normalisation": "z_score"}
+    plain, found = captioner(sound, **call), captioner(sound, **weights, **call)
+    assert found.candidates == plain.candidates
+    agreements = [c.parts.agreement for c in found.captions if c.parts is not None]
+    assert agreements == sorted(agreements, reverse=True)
+    assert len(set(agreements)) > 1
+    assert found.captions != plain.captions
+    captioner.register_to_config(**weights)
+    captioner.save_pretrained(tmp_path)
+    assert load_captioner(tmp_path, "float32")(sound, **call) == found
+
+
 def test_captions_of_one_length(
     captioner: AutoregressiveCaptioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +167,9 @@ def test_missing_weights_are_an_error(checkpoint: Path) -> None:
         ({"decoding": "greedy", "num_candidates": 2}, "greedy decoding has one caption only"),
         ({"decoding": "magic"}, "decoding='magic'"),
         ({"ranking": "magic"}, "ranking='magic': must be one of audio_text, likelihood"),
+        ({"likelihood_weight": float("nan")}, "likelihood_weight=nan: must be a finite number"),
+        ({"score_normalisation": "rank"}, "score_normalisation='rank': must be one of none, z_sc"),
+        ({"error_threshold": -0.1}, "error_threshold=-0.1: must be a number from 0 to 1"),
         ({"max_length": 1000}, "max_length=1000: must be at least min_length=1 and at most"),
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
     ],

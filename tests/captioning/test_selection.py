@@ -1,7 +1,7 @@
 """Which candidates become captions."""
 
-from dac_diffusion.captioning.results import Caption
-from dac_diffusion.captioning.selection import choose_captions, count_distinct
+from dac_diffusion.captioning.results import Caption, ScoreParts
+from dac_diffusion.captioning.selection import best_captions, choose_captions, count_distinct
 
 
 def test_best_first_and_distinct_after_normalisation() -> None:
@@ -31,3 +31,33 @@ def test_equal_scores_keep_their_order() -> None:
 
 def test_count_distinct_ignores_empty_and_spelling() -> None:
     assert count_distinct(["A dog.", "a dog", "", "  ", "a cat"]) == 2
+
+
+def with_errors(texts: list[str], probabilities: list[float]) -> list[Caption]:
+    """Captions, the earlier the better, as an error detector finds them."""
+    return [
+        Caption(text, -float(place), ScoreParts(0.0, error_probability=probability))
+        for place, (text, probability) in enumerate(zip(texts, probabilities, strict=True))
+    ]
+
+
+def test_captions_with_errors_come_after_ill_formed_ones() -> None:
+    texts = ["a cat", "birds sing", "a dog dog", "rain falls", "a bird and"]
+    found = best_captions(with_errors(texts, [0.95, 0.1, 0.2, 0.91, 0.99]), 5, 0.9)
+    assert [c.text for c in found] == ["birds sing", "a dog dog", "a cat", "rain falls",
+                                       "a bird and"]  # fmt: skip
+    without = best_captions(with_errors(texts, [0.95, 0.1, 0.2, 0.91, 0.99]), 5)
+    assert [c.text for c in without] == ["a cat", "birds sing", "rain falls", "a dog dog",
+                                         "a bird and"]  # fmt: skip
+
+
+def test_where_all_have_errors_the_order_is_as_without() -> None:
+    texts = ["a dog dog", "a cat", "", "birds sing"]
+    found = best_captions(with_errors(texts, [0.95, 0.99, 0.0, 1.0]), 5, 0.9)
+    assert [c.text for c in found] == ["a cat", "birds sing", "a dog dog"]
+
+
+def test_of_two_spellings_the_one_without_error_is_kept() -> None:
+    captions = with_errors(["A dog barks.", "a dog barks", "rain falls"], [0.95, 0.1, 0.1])
+    found = best_captions(captions, 5, 0.9)
+    assert [c.text for c in found] == ["a dog barks", "rain falls"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from dac_diffusion.metrics.chat_endpoint import ChatEndpoint
+from dac_diffusion.chat_endpoint import ChatEndpoint
 from dac_diffusion.metrics.llm_judge import JudgedCaption
 
 KEY = "sk-very-secret-0123456789"

@@ -11,8 +11,9 @@ import pytest
 from dac_diffusion.errors import MissingExtraError
 from dac_diffusion.metrics.clap_score import ClapScore
 from dac_diffusion.metrics.external import ExternalMetric, missing_files, require_available
-from dac_diffusion.metrics.fense import Fense, FluencyErrorDetector, SpiderFl
+from dac_diffusion.metrics.fense import Fense, SpiderFl
 from dac_diffusion.metrics.java_metrics import Meteor, Spice, Spider
+from dac_diffusion.ranking.error_detection import FluencyErrorDetector
 
 
 @dataclass(frozen=True)

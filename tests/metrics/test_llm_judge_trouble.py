@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from dac_diffusion.metrics.chat_endpoint import ChatEndpoint, EndpointError
+from dac_diffusion.chat_endpoint import ChatEndpoint, EndpointError
 from dac_diffusion.metrics.judge_cache import Verdict, VerdictCache
 from dac_diffusion.metrics.llm_judge import JudgedCaption, estimate_cost, judge, report
 from tests.metrics.stub_endpoint import (

@@ -1,0 +1,184 @@
+"""Published neural audio codecs in transformers' form: find the folder, read settings, weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from dac_diffusion.encoders.published_weights import FOLDER_FILES, check_entries, read_weights
+from dac_diffusion.errors import CheckpointError, ConfigError
+
+SETTINGS_FILE = "config.json"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# The two tensors of a weight-normalised layer, as older and as newer versions of torch name them.
+LENGTHS = (".parametrizations.weight.original0", ".weight_g")
+DIRECTIONS = (".parametrizations.weight.original1", ".weight_v")
+
+
+@dataclass(frozen=True)
+class CodecKind:
+    """What is said of a codec in messages, and the `model_type` in its config.json."""
+
+    name: str
+    model_type: str
+    example: str
+
+
+def find_codec_folder(path_or_hub_id: str | Path, kind: CodecKind) -> Path:
+    """The folder of a codec: one here, or a copy from the Hub. Raises CheckpointError."""
+    folder = Path(path_or_hub_id)
+    if folder.is_dir():
+        return folder
+    expected = f"give the folder of a transformers {kind.name} or a Hub id such as {kind.example}"
+    if folder.exists():
+        raise CheckpointError(f"{folder}: is a file; {expected}")
+    if not HUB_ID.fullmatch(str(path_or_hub_id)):
+        raise CheckpointError(f"{folder}: there is no such folder; {expected}")
+    return _from_hub(str(path_or_hub_id), kind)
+
+
+def read_codec_settings(
+    folder: Path, kind: CodecKind, config_class: Any, names: Iterable[str]
+) -> dict[str, Any]:
+    """The named settings of a codec's config.json, with transformers' defaults.
+
+    Raises CheckpointError for a file that is missing, damaged or of another model.
+    """
+    path = folder / SETTINGS_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: is missing, so this is no complete {kind.name}; download it again"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: damaged, not valid JSON ({_short(error)}); download it again"
+        ) from error
+    model_type = content.get("model_type") if isinstance(content, dict) else None
+    if model_type != kind.model_type:
+        raise CheckpointError(
+            f"{path}: describes a model of type {model_type!r}, not {kind.model_type!r}; give the "
+            f"folder of a {kind.name} such as {kind.example}"
+        )
+    try:
+        config = config_class.from_dict(content)
+        return {name: _as_json(getattr(config, name)) for name in names}
+    except Exception as error:  # which kinds depends on the version of transformers
+        raise _no_codec(path, kind, error) from error
+
+
+def make_config(config_class: Any, given: dict[str, Any], names: Iterable[str], label: str) -> Any:
+    """A transformers configuration of the given settings; raises ConfigError for what it has not.
+
+    label: what the settings are called in messages.
+    """
+    names = tuple(names)
+    unknown = sorted(given.keys() - set(names))
+    if unknown:
+        raise ConfigError(
+            f"{label}: {', '.join(unknown)} unknown; use the names of {config_class.__name__}: "
+            f"{', '.join(names)}"
+        )
+    try:
+        return config_class(**given)
+    except Exception as error:  # which kinds depends on the version of transformers
+        raise ConfigError(f"{label}: {_short(error)}") from error
+
+
+def load_codec_weights(module: nn.Module, folder: Path, kind: CodecKind) -> None:
+    """Fill a codec's encoder and quantizer with the weights of a folder; its decoder is left out.
+
+    Raises CheckpointError for weights that are missing, cut off, or do not fit config.json.
+    """
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    weights = read_weights(folder)
+    own = {name: value for name, value in weights.items() if not name.startswith("decoder.")}
+    found = _named_alike(own, expected)
+    check_entries(found, expected, folder, f"{kind.name} of these settings")
+    module.load_state_dict(found, strict=True)
+
+
+def _named_alike(weights: dict[str, Any], expected: Iterable[str]) -> dict[str, Any]:
+    """Weight-normalised layers as a module has them: whole, or length and direction."""
+    expected, named = set(expected), dict(weights)
+    for name in weights:
+        ending = next((end for end in LENGTHS if name.endswith(end)), None)
+        if ending is None:
+            continue
+        layer = name.removesuffix(ending)
+        partner = layer + DIRECTIONS[LENGTHS.index(ending)]
+        if partner not in named or not all(
+            isinstance(named[part], Tensor) for part in (name, partner)
+        ):
+            continue
+        length, direction = named.pop(name), named.pop(partner)
+        if f"{layer}.weight" in expected:
+            norm = direction.flatten(1).norm(dim=1).view_as(length)  # one for each output
+            named[f"{layer}.weight"] = direction * (length / norm)
+        else:
+            named[layer + LENGTHS[0]], named[layer + DIRECTIONS[0]] = length, direction
+    return named
+
+
+def settings_make_no_codec(folder: Path, kind: CodecKind, error: Exception) -> CheckpointError:
+    """The error for a folder whose settings are those of its kind but of another model."""
+    return CheckpointError(
+        f"{folder / SETTINGS_FILE}: {_short(error)}; give the folder of a {kind.name} such as "
+        f"{kind.example}"
+    )
+
+
+def _no_codec(path: Path, kind: CodecKind, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: has settings that make no {kind.name} ({type(error).__name__}: "
+        f"{_short(error)}); download it again"
+    )
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_hub(name: str, kind: CodecKind) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        folder = Path(snapshot_download(name, local_files_only=True))
+        if any((folder / weights).is_file() for weights in FOLDER_FILES):
+            return folder
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        raise CheckpointError(
+            f"{name}: no such folder here, not downloaded before, and HF_HUB_OFFLINE is set; "
+            f"give the path of a {kind.name} folder"
+        )
+    try:
+        files = HfApi().model_info(name, files_metadata=True).siblings or []
+        sizes = {file.rfilename: file.size or 0 for file in files}
+        weights = next((file for file in FOLDER_FILES if file in sizes), FOLDER_FILES[0])
+        logging.getLogger("dac_diffusion").warning(
+            "downloading the codec %s from the Hugging Face Hub (%.0f MB)",
+            name,
+            sizes.get(weights, 0) / 1e6,
+        )
+        return Path(snapshot_download(name, allow_patterns=[SETTINGS_FILE, weights]))
+    except Exception as error:  # from no network to no such model
+        raise CheckpointError(
+            f"{name}: no such folder here, and the Hugging Face Hub does not give it "
+            f"({type(error).__name__}: {_short(error)}); give the path of a {kind.name} folder"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    """The start of an error's text, in one line."""
+    return " ".join(str(error).split())[:160] or "no reason given"

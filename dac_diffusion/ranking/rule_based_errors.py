@@ -1,0 +1,244 @@
+"""Errors of fluency in captions, found by rules alone: no weights, nothing to download.
+
+The rules know the forms in which captions are written ("a dog barks while birds sing", "rain
+falling on a roof", "footsteps followed by a door closing") and look for what breaks them. Noun
+phrases without a verb are accepted where they name something heard ("a loud bang"). How many
+captions by people are flagged, and how many faulty ones, is in
+benchmarks/results/error_detection.json.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dac_diffusion.ranking.caption_words import (
+    WITHOUT_OBJECT,
+    TaggedCaption,
+    is_verb_form,
+    lemma,
+    tag_caption,
+)
+from dac_diffusion.text.faults import ends_on_function_word
+
+NO_WORDS = "no words"
+REPEATED_WORDS = "repeated words"
+REPEATED_EVENT = "repeated event"
+BREAKS_OFF = "breaks off"
+BROKEN_PHRASE = "broken phrase"
+MISSING_VERB = "missing verb"
+MISSING_SUBJECT = "missing subject"
+MISSING_CONJUNCTION = "missing conjunction"
+
+LONGEST_REPETITION = 4
+# Sounds that are written twice on purpose, and words of degree.
+_DOUBLED_ON_PURPOSE = frozenset(
+    "baa bah bang beep boom buzz choo chug clang click clip clop coo ding dong go ha knock meow moo oink "
+    "on pop pow quack ring tap tick tock very woof".split()
+)
+# What a repeated event may hold without being one: "then another dog barks".
+_ANEW = frozenset("again another different more other others same second third".split())
+_SPANS = frozenset(
+    "bit brief couple entire few full half little long lot moment moments number second seconds short "
+    "third time times way whole".split()
+)
+# Their objects may be clauses: "it sounds like", "making keys jingle".
+_WITH_CLAUSE = frozenset("feel have hear help let listen make say see watch".split())
+_BEGINNERS = "sbhf"  # the tags that begin a new part of a caption
+_FRAGMENTS = re.compile(
+    r"d(?=[spcbhfdx,t]|$)"  # an article without its noun: "a of", "a and"
+    r"|p(?=[scbhf,x]|$)"  # a preposition without its object: "with and"
+    r"|xr?(?=[scb,])"  # an auxiliary without its verb: "is while"
+    r"|ss|sc|cc"  # "while as", "as and", "and or"
+    r"|f(?:[csh]|P?$)"  # "followed and", "followed by"
+)
+
+
+@dataclass(frozen=True)
+class RuleBasedErrorDetector:
+    """Tells captions with errors of fluency from those without, by grammar and word lists."""
+
+    def probabilities(self, captions: Sequence[str]) -> list[float]:
+        """1.0 for each caption in which some error is found, 0.0 for the others."""
+        return [1.0 if self.errors(caption) else 0.0 for caption in captions]
+
+    def errors(self, caption: str) -> list[str]:
+        """The names of the errors in a caption, such as "missing verb"; none for a good one."""
+        tagged = tag_caption(caption)
+        if not any(word.isalnum() for word in tagged.words):
+            return [NO_WORDS]
+        found = [name for name, finds in _RULES.items() if finds(tagged)]
+        return [BREAKS_OFF, *found] if ends_on_function_word(caption) else found
+
+
+def _repeats_words(tagged: TaggedCaption) -> bool:
+    """Whether one to four words follow themselves directly."""
+    words = [word for word in tagged.words if word.isalnum()]
+    for size in range(1, LONGEST_REPETITION + 1):
+        for start in range(len(words) - 2 * size + 1):
+            first = words[start : start + size]
+            if first == words[start + size : start + 2 * size]:
+                if not _DOUBLED_ON_PURPOSE.issuperset(first):
+                    return True
+    return False
+
+
+def _repeats_event(tagged: TaggedCaption) -> bool:
+    """Whether the same is said to happen twice: "a dog barks and a dog barking"."""
+    events = list(_events(tagged))
+    for at, (words, lemmas) in enumerate(events):
+        for further, (other_words, other_lemmas) in enumerate(events[at + 1 :]):
+            if len(words) > 2 and words == other_words and "again" not in words:
+                return True
+            if _ANEW.intersection(lemmas + other_lemmas):
+                continue
+            shared = min(len(lemmas), len(other_lemmas))
+            # A single word is no event of its own, unless both say no more and nothing is between.
+            enough = shared > 1 or (shared == 1 and lemmas == other_lemmas and further == 0)
+            if enough and lemmas[:shared] == other_lemmas[:shared]:
+                return True
+    return False
+
+
+def _events(tagged: TaggedCaption) -> Iterator[tuple[list[str], list[str]]]:
+    """The words between conjunctions, and of them those that matter, without inflection."""
+    for match in re.finditer(r"f?P?((?:(?![scbhf,t]).)+)", tagged.tags):
+        words = tagged.words[match.start(1) : match.end(1)]
+        tags = match[1]
+        if re.search("[nNEVG]", tags):
+            told = [
+                lemma(word)
+                for word, tag in zip(words, tags, strict=True)
+                if tag not in "dxy" and not (tag == "r" and word.endswith("ly"))
+            ]
+            yield words, told
+
+
+def _breaks_phrase(tagged: TaggedCaption) -> bool:
+    """Whether a word stands alone that needs another one: "flowing of a over rocks"."""
+    if _FRAGMENTS.search(tagged.tags):
+        return True
+    return any(
+        word == "of" and (tag in "pscbhfxydT," or (tag == "r" and before.endswith("ly")))
+        for word, tag, before in zip(
+            tagged.words[1:], tagged.tags, tagged.words, strict=False
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A stretch of a caption and the word that begins it: "" for the first, or "while", "then"."""
+
+    opener: str
+    words: list[str]
+    tags: str
+
+
+def _parts(tagged: TaggedCaption) -> Iterator[_Part]:
+    words, tags = tagged.words, tagged.tags
+    begins = [at for at in range(len(words)) if tags[at] in _BEGINNERS or words[at] in ".;"]
+    edges = [0, *begins, len(words)]
+    for start, end in zip(edges, edges[1:], strict=False):
+        opened = start in begins
+        yield _Part(words[start] if opened else "", words[start + opened : end],
+                    tags[start + opened : end])  # fmt: skip
+
+
+def _lacks_verb(tagged: TaggedCaption) -> bool:
+    return bool(_NOUN_LEFT_OVER.search(tagged.tags)) or any(
+        _is_only_a_thing(part) or _subject_meets_no_verb(part) for part in _parts(tagged)
+    )
+
+
+# "a dog barks and a man", "people talk, and a car in the distance"
+_NOUN_LEFT_OVER = re.compile(r"[VG],?cd[jn]*n(?:[pP]d?[jn]*n)?r?(?=[sbhf,]|$)")
+_THING = r"[dqj]*[jnN]*[nNo]"
+_THING_WITH_PLACES = re.compile(rf",?{_THING}(?:[pP]{_THING})*r*,?")
+
+
+def _is_only_a_thing(part: _Part) -> bool:
+    """Whether a part names something, such as a dog, but nothing that is heard of it."""
+    if re.search("[VGxy]", part.tags):
+        return False
+    if part.opener in ("while", "as", "when", "whilst"):
+        if not any(is_verb_form(word) for word in part.words) and part.tags.strip(","):
+            return bool(re.match(",?[^pPr]", part.tags)) or "E" in part.tags
+    if "E" in part.tags:
+        return False
+    if part.opener == "":
+        return bool(re.search("[dqnNo]", part.tags))
+    # "then a man", "followed by a man"
+    return part.opener in ("then", "followed") and bool(re.fullmatch(r"P?d[jn]*n,?", part.tags))
+
+
+def _subject_meets_no_verb(part: _Part) -> bool:
+    """Whether a noun is followed by what only a verb may be followed by."""
+    for match in re.finditer("[nNEo]r+(?=[pPdsbfh,c]|$)", part.tags):  # "a woman briefly"
+        adverb, noun = part.words[match.end() - 1], part.words[match.start()]
+        verb_before = re.search("[VGxy]", part.tags[: match.start()])
+        if adverb.endswith("ly") and not verb_before and not is_verb_form(noun):
+            return True
+    if part.opener == "" and re.match(r"[dqjnNoP]*[nNo]c[Vx]", part.tags):  # "an engine and stops"
+        return True
+    if re.match(r"[dqj]*[nN]*[nNo]d", part.tags) and "times" not in part.words[:2]:
+        return not re.search("[VGxy]", part.tags[:3])  # "a man a speech"
+    particle = re.match(r"[dqjnN]*[nNE]P(?=[cp]|$)", part.tags)  # "the fireworks off and"
+    if particle:
+        noun, word = part.words[particle.end() - 2 : particle.end()]
+        return word in ("away", "by", "down", "off", "past", "up") and not is_verb_form(noun)
+    return False
+
+
+def _lacks_subject(tagged: TaggedCaption) -> bool:
+    if re.search(r"^[Vx]|sV|sxG|(?<![dj])[dp]V", tagged.tags):
+        return True
+    for part in _parts(tagged):  # "while barks loudly"
+        alone = re.match("[NE](?:[rpPc,]|$)", part.tags)
+        if part.opener in ("while", "as", "when") and alone and not re.search("[VGx]", part.tags):
+            if part.words[0].endswith("s") and is_verb_form(part.words[0]):
+                return True
+    return False
+
+
+def _lacks_conjunction(tagged: TaggedCaption) -> bool:
+    words, tags = tagged.words, tagged.tags
+    # "a door opening a man screaming", "water pouring a machine hums"
+    if re.search(r"VV|Gd[jn]*n[Vx]|Gd[jn]*nG(?=[scbhf,]|$)|[VG][jn]*NG(?=[scbhf,]|$)", tags):
+        return True
+    for at in range(len(words) - 1):  # "a dog barks a man speaks"
+        named = words[at + 1] in ("another", "people", "several", "someone", "something")
+        if tags[at] in "VG" and lemma(words[at]) in WITHOUT_OBJECT and (tags[at + 1] == "d" or named):
+            if not _SPANS.intersection(words[at + 2 : at + 4]):
+                return True
+    return any(_has_two_verbs(clause, opener) for clause, opener in _clauses(tagged))
+
+
+def _clauses(tagged: TaggedCaption) -> Iterator[tuple[str, str]]:
+    """The tags between conjunctions, relative words and verbs that take a clause."""
+    tags = "".join(
+        "|" if lemma(word) in _WITH_CLAUSE and tag in "VG" else tag
+        for word, tag in zip(tagged.words, tagged.tags, strict=True)
+    )
+    for match in re.finditer(r"(^|[scbhf,tlT|])([^scbhf,tlT|]*)", tags):
+        yield match[2], tags[: match.end(1)][-2:]
+
+
+def _has_two_verbs(clause: str, opener: str) -> bool:
+    """Whether two finite verbs share a clause: "rain falls birds are chirping"."""
+    verbs = [match.start() for match in re.finditer("[Vx]", clause)]
+    apart = sum(second - first > 1 for first, second in zip(verbs, verbs[1:], strict=False))
+    # "as the train passes by the bell rings" is only in want of a comma.
+    begins_with_clause = opener in ("s", "b", "cs", "hs", ",s", "cb", ",b") or clause[:1] in "pP"
+    return apart > (1 if begins_with_clause else 0)
+
+
+_RULES: dict[str, Callable[[TaggedCaption], bool]] = {
+    REPEATED_WORDS: _repeats_words,
+    REPEATED_EVENT: _repeats_event,
+    BROKEN_PHRASE: _breaks_phrase,
+    MISSING_VERB: _lacks_verb,
+    MISSING_SUBJECT: _lacks_subject,
+    MISSING_CONJUNCTION: _lacks_conjunction,
+}

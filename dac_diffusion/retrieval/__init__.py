@@ -1,0 +1,1 @@
+"""Retrieval: captions of other clips that lie near a clip in a joint audio-text space."""

@@ -1,0 +1,316 @@
+"""Training of captioners with audio as a prefix, on tiny networks."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
+from dac_diffusion.autoregressive.language_models import LanguageModel, SmallModelConfig
+from dac_diffusion.autoregressive.low_rank import LowRankConfig, has_adapters
+from dac_diffusion.encoders.base import AudioFeatures
+from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
+from dac_diffusion.encoders.loading import random_encoder
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.ranking.similarity import AudioTextScorer
+from dac_diffusion.text.tokenizer import encode_captions, train_tokenizer
+from dac_diffusion.training.caption_sources import CaptionBatch, FrozenParts
+from dac_diffusion.training.captioner import CaptionerTrainingConfig
+from dac_diffusion.training.prefix import (
+    PrefixConfig,
+    PrefixTask,
+    PrefixTrainer,
+    QFormerConfig,
+    build_prefix_trainer,
+    build_projection,
+    make_language_model,
+    prefix_captioner,
+)
+from dac_diffusion.training.waveforms import Waveforms
+from tests.autoregressive.language_model_folders import write_folder
+
+CAPTIONS = ["a dog barks", "rain falls", "describe the detail of this audio detailed"]
+QFORMER = QFormerConfig(window=3, width=16, layers=1, heads=2, feed_forward=24, dropout=0.0)
+SMALL = SmallModelConfig(width=16, layers=2, heads=2, feed_forward=24, dropout=0.0)
+GENERATOR = torch.Generator()
+
+
+def config(**settings: Any) -> PrefixConfig:
+    return PrefixConfig(**{"qformer": QFORMER, "small": SMALL, **settings})
+
+
+def make(encoder: Any = None, **settings: Any) -> tuple[PrefixTrainer, LanguageModel]:
+    """A tiny trainer, the same at every call, and its language model."""
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(CAPTIONS, 200)
+    chosen = config(**settings)
+    model = make_language_model(chosen, tokenizer)
+    encoder = random_encoder("ced") if encoder is None else encoder
+    return build_prefix_trainer(chosen, model, encoder), model
+
+
+def feature_batch(model: LanguageModel, dim: int = 48) -> CaptionBatch:
+    """Random features of two clips of CED, the second with padding, and their captions."""
+    features = torch.randn(2, 24, dim, generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(24) < torch.tensor([[24], [12]])
+    ids = encode_captions(model.tokenizer, CAPTIONS[:2], 8)
+    return CaptionBatch(AudioFeatures(features, mask, features[:, 0]), ids[:, None])
+
+
+def waveform_batch(model: LanguageModel) -> CaptionBatch:
+    waveform = 0.1 * torch.randn(2, 16000, generator=torch.Generator().manual_seed(1))
+    audio: Any = Waveforms(waveform, torch.tensor([16000, 12000]))
+    ids = encode_captions(model.tokenizer, CAPTIONS[:2], 8)
+    return CaptionBatch(audio, ids[:, None])
+
+
+@torch.no_grad()
+def loss_by_hand(trainer: PrefixTrainer, batch: CaptionBatch, pad: int, eos: int) -> float:
+    """transformers' own loss of a decoder, one clip at a time, over the captions' tokens."""
+    embed = trainer.network.get_input_embeddings()
+    total, count = 0.0, 0
+    audio, mask = trainer.projection(batch.audio)
+    for row, ids in enumerate(batch.token_ids[:, 0]):
+        caption = ids[: int((ids != pad).sum())]
+        assert int(caption[-1]) == eos
+        words = [torch.tensor(part) for part in (trainer.prompt.left, trainer.prompt.right)]
+        prefix = torch.cat([embed(words[0]), audio[row][mask[row].bool()], embed(words[1])])
+        labels = torch.cat([torch.full((len(prefix),), -100), caption])
+        inputs = torch.cat([prefix, embed(caption)])
+        loss = trainer.network(inputs_embeds=inputs[None], labels=labels[None]).loss
+        total, count = total + float(loss) * len(caption), count + len(caption)
+    return total / count
+
+
+@pytest.mark.parametrize("prompt", ["report", "code"])
+def test_the_loss_is_that_of_the_captions_tokens_alone(prompt: str) -> None:
+    trainer, model = make(prompt=prompt)
+    trainer.eval()
+    batch = feature_batch(model)
+    with torch.no_grad():
+        outputs = trainer(batch, GENERATOR)
+    tokenizer = model.tokenizer
+    expected = loss_by_hand(trainer, batch, tokenizer.pad_token_id, tokenizer.eos_token_id)
+    assert float(outputs["loss"]) == pytest.approx(expected, rel=1e-5)
+    assert float(outputs["cross_entropy"]) == pytest.approx(expected, rel=1e-5)
+    assert trainer.prompt.left[0] == tokenizer.bos_token_id
+
+
+def test_label_smoothing_is_in_the_loss_only() -> None:
+    trainer, model = make(label_smoothing=0.2)
+    plain, _ = make()
+    with torch.no_grad():
+        outputs = trainer.eval()(feature_batch(model), GENERATOR)
+        expected = plain.eval()(feature_batch(model), GENERATOR)
+    assert float(outputs["cross_entropy"]) == pytest.approx(float(expected["loss"]))
+    assert float(outputs["loss"]) != pytest.approx(float(expected["loss"]))
+
+
+def parameters(trainer: PrefixTrainer, trainable: bool = True) -> dict[str, Tensor]:
+    return {n: p.detach() for n, p in trainer.named_parameters() if p.requires_grad == trainable}
+
+
+def descend(trainer: PrefixTrainer, batch: CaptionBatch, steps: int = 40) -> list[float]:
+    """The losses of some steps of training on one batch."""
+    weights = [p for p in trainer.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
+    losses = []
+    trainer.train()
+    for _ in range(steps):
+        loss = trainer(batch, GENERATOR)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("language_model", ["llama", "bart"])
+def test_small_language_models_learn_everything(language_model: str) -> None:
+    trainer, model = make(language_model=language_model)
+    assert not has_adapters(trainer)
+    assert not parameters(trainer, trainable=False)
+    losses = descend(trainer, feature_batch(model))
+    assert losses[-1] < 0.3 * losses[0]
+
+
+@pytest.mark.parametrize("kind", ["llama", "bart"])
+def test_published_language_models_learn_by_adapters(tmp_path: Path, kind: str) -> None:
+    # Small frozen weights would keep the logits small, whatever the adapters learn.
+    large = {"init_std": 0.3, "dropout": 0.0} if kind == "bart" else {"initializer_range": 0.5}
+    write_folder(tmp_path, kind, **large)
+    lora = LowRankConfig(rank=4, dropout=0.0)
+    trainer, model = make(language_model=str(tmp_path), lora=lora)
+    frozen = {n: p.clone() for n, p in parameters(trainer, trainable=False).items()}
+    assert all(name.startswith("network.") for name in frozen)
+    trainable = parameters(trainer)
+    assert all(name.startswith("projection.") or "lora_" in name for name in trainable)
+    losses = descend(trainer, feature_batch(model))
+    assert losses[-1] < 0.7 * losses[0]
+    after = parameters(trainer, trainable=False)
+    assert all(torch.equal(after[name], weight) for name, weight in frozen.items())
+
+
+def test_all_of_a_published_language_model_may_learn(tmp_path: Path) -> None:
+    write_folder(tmp_path, "gpt2")  # which has no adapters
+    trainer, model = make(language_model=str(tmp_path), train_language_model="all")
+    assert not parameters(trainer, trainable=False)
+    losses = descend(trainer, feature_batch(model), steps=20)
+    assert losses[-1] < losses[0]
+
+
+def test_frozen_weights_in_half_precision(tmp_path: Path) -> None:
+    write_folder(tmp_path, "llama")
+    trainer, model = make(language_model=str(tmp_path), dtype="bfloat16")
+    assert {p.dtype for p in parameters(trainer, trainable=False).values()} == {torch.bfloat16}
+    assert {p.dtype for p in parameters(trainer).values()} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = trainer.train()(feature_batch(model), GENERATOR)["loss"]
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
+    write_folder(tmp_path, "llama")
+    lora = LowRankConfig(rank=4, dropout=0.0)
+    gradients = []
+    for checkpointing in (False, True):
+        settings = {"gradient_checkpointing": checkpointing, "lora": lora}
+        trainer, model = make(language_model=str(tmp_path), **settings)
+        trainer.train()(feature_batch(model), GENERATOR)["loss"].backward()
+        assert trainer.network.is_gradient_checkpointing == checkpointing
+        gradients.append([p.grad for p in trainer.parameters() if p.requires_grad])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed, rtol=1e-5, atol=1e-7)
+
+
+def test_the_encoder_learns_by_adapters_from_recordings() -> None:
+    encoder = random_encoder("ced")
+    trainer, model = make(encoder, train_encoder=True, lora=LowRankConfig(rank=2, dropout=0.0))
+    adapters = [name for name in parameters(trainer) if name.startswith("encoder.")]
+    assert len(adapters) == 2 * 2 * 2  # two blocks, query and value, A and B
+    before = {n: p.clone() for n, p in trainer.encoder.state_dict().items()}  # type: ignore[union-attr]
+    losses = descend(trainer, waveform_batch(model), steps=3)
+    assert losses[-1] < losses[0]
+    after = trainer.encoder.state_dict()  # type: ignore[union-attr]
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name.removeprefix("encoder.") for name in adapters}
+
+
+def test_recordings_are_heard_as_by_the_encoder() -> None:
+    encoder = random_encoder("ced")
+    trainer, model = make(encoder, train_encoder=True)
+    batch = waveform_batch(model)
+    audio: Any = batch.audio
+    with torch.no_grad():
+        heard = trainer.eval()(batch, GENERATOR)["loss"]
+        features = random_encoder("ced")(audio.waveform, audio.num_samples)
+        expected = trainer(CaptionBatch(features, batch.token_ids), GENERATOR)["loss"]
+    torch.testing.assert_close(heard, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_statistics_of_the_input_never_move() -> None:
+    encoder = ConvolutionalEncoder(channels=(4, 4, 8, 8), width=32, depth=1, heads=2)
+    trainer, model = make(encoder, train_encoder=True)
+    before = {n: b.clone() for n, b in encoder.named_buffers() if "running" in n}
+    assert before
+    descend(trainer, waveform_batch(model), steps=2)
+    assert all(torch.equal(dict(encoder.named_buffers())[n], b) for n, b in before.items())
+
+
+def test_recordings_without_an_encoder() -> None:
+    trainer, model = make()
+    with pytest.raises(ConfigError) as caught:
+        trainer(waveform_batch(model), GENERATOR)
+    assert str(caught.value) == "train_encoder=false: batches must hold features, not recordings"
+
+
+class _Source:
+    """A CaptionSource of one batch."""
+
+    def __init__(self, batch: CaptionBatch, tokenizer: Any) -> None:
+        self._batch, self.tokenizer = batch, tokenizer
+
+    def batch(self, step: int, rank: int) -> CaptionBatch:
+        return self._batch
+
+    def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
+        return self._batch.audio, [[text] for text in CAPTIONS[:2]]
+
+
+def make_task(trainer: PrefixTrainer, model: LanguageModel, encoder: Any) -> PrefixTask:
+    scorer = AudioTextScorer(len(model.tokenizer), pooled_dim=48, width=24, max_length=8)
+    parts = FrozenParts(encoder, scorer, model.tokenizer)
+    source = _Source(feature_batch(model), model.tokenizer)
+    captioner = partial(prefix_captioner, trainer, parts, max_length=8)
+    return PrefixTask(trainer.eval(), CaptionerTrainingConfig(), source, source, captioner)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@torch.no_grad()
+def test_greedy_captions_of_validation_clips(tmp_path: Path, dtype: str) -> None:
+    write_folder(tmp_path, "llama")
+    trainer, model = make(language_model=str(tmp_path), dtype=dtype)
+    ids = make_task(trainer, model, random_encoder("ced")).sample(feature_batch(model).audio)
+    assert ids.shape[0] == 2
+    assert 1 <= ids.shape[1] <= 8
+
+
+def test_what_is_exported_needs_no_adapters(tmp_path: Path) -> None:
+    write_folder(tmp_path / "llama", "llama")
+    encoder = random_encoder("ced")
+    settings = {"language_model": str(tmp_path / "llama"), "train_encoder": True}
+    trainer, model = make(encoder, **settings)
+    descend(trainer, waveform_batch(model), steps=3)
+    task = make_task(trainer, model, encoder)
+    task.export(tmp_path / "model")
+    assert has_adapters(trainer.network)
+    assert has_adapters(encoder)
+    loaded = AutoregressiveCaptioner.from_pretrained(tmp_path / "model", "float32", "cpu")
+    assert list(loaded.network.state_dict()) == list(_stock_names(tmp_path / "llama"))
+    assert list(loaded.encoder.state_dict()) == list(random_encoder("ced").state_dict())
+    prompts = list(trainer.prompt.left), list(trainer.prompt.right)
+    assert (loaded.config.prompt_left, loaded.config.prompt_right) == prompts
+    audio: Any = waveform_batch(model).audio
+    with torch.no_grad():
+        heard = loaded.encode(loaded.encoder(audio.waveform, audio.num_samples)).prefix
+        expected = task.captioner().encode(trainer.features(audio)).prefix
+    torch.testing.assert_close(heard, expected, rtol=0, atol=1e-5)
+
+
+def _stock_names(folder: Path) -> list[str]:
+    from dac_diffusion.autoregressive.language_models import load_language_model
+
+    return list(load_language_model(folder).network.state_dict())
+
+
+def test_bands_are_those_of_the_encoder() -> None:
+    ced = random_encoder("ced")
+    settings = build_projection(QFORMER, ced, 16).config
+    assert (settings.bands, settings.time_patches, settings.audio_dim) == (4, 63, 48)
+    ced.frequency_pooling = "mean"
+    assert build_projection(QFORMER, ced, 16).config.bands == 1
+    small = ConvolutionalEncoder(channels=(4, 4, 8, 8), width=32, depth=1, heads=2)
+    settings = build_projection(QFORMER, small, 16).config
+    assert (settings.bands, settings.audio_dim, settings.width) == (1, 32, 16)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prompt": "paper"}, "prompt='paper': must be one of report, code, or a text with "
+                              "<AcousticTokens> once"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0: must be from 0 to below 1"),
+        ({"dtype": "bfloat16"}, "dtype=bfloat16: weights that are trained must be float32; set it "
+                                "so, or train_language_model=lora"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        PrefixConfig(**settings)
+    assert str(caught.value) == message
