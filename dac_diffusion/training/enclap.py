@@ -74,12 +74,12 @@ class EnclapConfig:
 class CodeSizes:
     """What an encoder of codes gives: N codebooks of some entries each, and a vector of some size.
 
-    num_entries: of each codebook; vector_dim: of the clip's vector.
+    codebook_size: of each codebook; pooled_dim: of the clip's vector.
     """
 
     num_codebooks: int
-    num_entries: int
-    vector_dim: int
+    codebook_size: int
+    pooled_dim: int
 
 
 class EnclapTrainer(nn.Module):
@@ -107,7 +107,7 @@ class EnclapTrainer(nn.Module):
                 "set it to true, or begin with another network"
             )
         self.heads = MaskedCodecHeads(
-            sizes.width, sizes.num_codebooks, sizes.num_entries, config.codebook_decay
+            sizes.width, sizes.num_codebooks, sizes.codebook_size, config.codebook_decay
         )
 
     def forward(self, batch: CaptionBatch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -191,8 +191,8 @@ def build_enclap(
         )
     projection = CodeEmbedding(
         num_codebooks=sizes.num_codebooks,
-        num_entries=sizes.num_entries,
-        vector_dim=sizes.vector_dim,
+        codebook_size=sizes.codebook_size,
+        pooled_dim=sizes.pooled_dim,
         width=network.config.d_model,
         max_codes=config.max_codes,
         sequence_vector=config.sequence_vector,

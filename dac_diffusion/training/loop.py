@@ -146,7 +146,12 @@ class _Run:
         if config.max_minutes is not None:
             done = max(done, self._share_of_time())
         return config.learning_rate * learning_rate_factor(
-            self.step, config.warmup_steps, done, config.decay, config.final_learning_rate
+            self.step,
+            config.warmup_steps,
+            done,
+            config.decay,
+            config.final_learning_rate,
+            config.timescale,
         )
 
     def forward_and_backward(self, batches: Iterator[Any]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from dac_diffusion.errors import ConfigError
 
-Decay = Literal["cosine", "linear", "constant"]
+Decay = Literal["cosine", "linear", "constant", "inverse_sqrt"]
 
 
 def build_optimizers(
@@ -71,15 +71,25 @@ def build_optimizers(
 
 
 def learning_rate_factor(
-    step: int, warmup_steps: int, progress: float, decay: Decay, final_fraction: float
+    step: int,
+    warmup_steps: int,
+    progress: float,
+    decay: Decay,
+    final_fraction: float,
+    timescale: int | None = None,
 ) -> float:
     """Return what the learning rate of a step (counted from 0) is multiplied by.
 
     It rises linearly over the warm-up and then falls from 1 to `final_fraction` as `progress`,
-    the share of the time after the warm-up that is over, goes from 0 to 1.
+    the share of the time after the warm-up that is over, goes from 0 to 1. "inverse_sqrt" falls
+    with the root of the steps after it instead, by a factor of sqrt(1 + n / timescale) after n
+    steps; the timescale is by default the number of warm-up steps, 10,000 without any.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
+    if decay == "inverse_sqrt":
+        timescale = timescale or warmup_steps or 10_000
+        return math.sqrt(timescale / (step - warmup_steps + timescale))
     progress = min(max(progress, 0.0), 1.0)
     if decay == "constant":
         return 1.0

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor, nn
 
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.training.optimizer import Decay
 
 
 class Task(Protocol):
@@ -52,7 +53,8 @@ class LoopConfig:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)  # of AdamW
     warmup_steps: int = 200
-    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    decay: Decay = "cosine"
+    timescale: int | None = None  # of decay inverse_sqrt, in steps; training/optimizer.py
     final_learning_rate: float = 0.05  # as a share of learning_rate
     max_gradient_norm: float = 1.0
     ema_decay: float = 0.999
@@ -72,7 +74,7 @@ class LoopConfig:
         """Raise ConfigError for a value that makes no sense."""
         for name in ("max_steps", "gradient_accumulation_steps", "evaluate_every",
                      "checkpoint_every", "keep_checkpoints", "log_every", "learning_rate",
-                     "max_gradient_norm", "max_minutes"):  # fmt: skip
+                     "max_gradient_norm", "max_minutes", "timescale"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} must be greater than 0, got {value}")

@@ -22,7 +22,7 @@ from dac_diffusion.training.caption_sources import CaptionBatch
 from dac_diffusion.training.enclap import CodeSizes, EnclapConfig, EnclapTrainer, build_enclap
 from tests.autoregressive.tiny_bart import WIDTH, write_bart
 
-SIZES = CodeSizes(num_codebooks=3, num_entries=20, vector_dim=6)
+SIZES = CodeSizes(num_codebooks=3, codebook_size=20, pooled_dim=6)
 CONFIG = EnclapConfig(
     width=32, encoder_layers=1, decoder_layers=1, heads=2, feed_forward=64, dropout=0.0,
     max_codes=24, mask_span=4,
@@ -47,9 +47,9 @@ def batch(tokenizer: PreTrainedTokenizerFast, lengths: tuple[int, ...] = (20, 11
     generator = torch.Generator().manual_seed(0)
     shape = (len(lengths), max(lengths), SIZES.num_codebooks)
     audio = AudioFeatures(
-        torch.randint(0, SIZES.num_entries, shape, generator=generator),
+        torch.randint(0, SIZES.codebook_size, shape, generator=generator),
         torch.arange(max(lengths)) < torch.tensor(lengths)[:, None],
-        torch.randn(len(lengths), SIZES.vector_dim, generator=generator),
+        torch.randn(len(lengths), SIZES.pooled_dim, generator=generator),
     )
     texts = [text for group in CAPTIONS[: len(lengths)] for text in group]
     ids = encode_captions(tokenizer, texts, LENGTH)
@@ -157,7 +157,7 @@ def test_every_part_learns_and_the_loss_falls(tokenizer: PreTrainedTokenizerFast
         )
         assert late < factor * early, name
     assert (model.network.model.encoder.embed_positions.weight[2] == 0).all()
-    assert all((t.weight[SIZES.num_entries] == 0).all() for t in model.projection.tables)
+    assert all((t.weight[SIZES.codebook_size] == 0).all() for t in model.projection.tables)
     model.eval()
     with torch.no_grad():
         encoded = encode_audio(model.projection, model.network, data.audio)
@@ -271,7 +271,7 @@ def test_parts_that_do_not_fit_are_refused(
         build_enclap(CONFIG, SIZES, bart.tokenizer, LENGTH, bart)
     data = batch(tokenizer)
     features = data.audio.features.clone()
-    features[0, 0, 0] = SIZES.num_entries  # the mask id is no code
+    features[0, 0, 0] = SIZES.codebook_size  # the mask id is no code
     with pytest.raises(DataError, match=r"an audio code is 20, .* have 20 entries"):
         trainer(tokenizer)(replace(data, audio=replace(data.audio, features=features)), seeded())
     # Captions longer than the audio have positions of their own.

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from transformers import get_inverse_sqrt_schedule
 
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.training.optimizer import build_optimizers, learning_rate_factor
@@ -73,3 +74,13 @@ def test_the_learning_rate_rises_and_falls() -> None:
         linear = 1 - 0.9 * share
         assert learning_rate_factor(9, 4, progress, "linear", 0.1) == pytest.approx(linear)
         assert learning_rate_factor(9, 4, progress, "constant", 0.1) == 1.0
+
+
+@pytest.mark.parametrize(("warmup", "timescale"), [(20, None), (20, 50), (0, 1000), (0, None)])
+def test_inverse_square_root_is_transformers_own(warmup: int, timescale: int | None) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = get_inverse_sqrt_schedule(optimizer, warmup, timescale)
+    # At the end of a warm-up ours has arrived, theirs is one step behind.
+    for step in range(warmup, warmup + 300):
+        ours = learning_rate_factor(step, warmup, 0.0, "inverse_sqrt", 0.05, timescale)
+        assert ours == pytest.approx(schedule.lr_lambdas[0](step))
