@@ -12,6 +12,7 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
     TopPLogitsWarper,
 )
 from transformers.modeling_outputs import BaseModelOutput
@@ -113,6 +114,8 @@ def decode(
         )  # (B, K, L or L - 1)
         return _with_first(ids.flatten(0, 1), tokens, settings.max_length).unflatten(0, (-1, count))
     processors = LogitsProcessorList()
+    if settings.no_repeat_ngram:
+        processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram))
     if settings.method == "nucleus":
         audio = audio.repeat(count)
         processors.append(NucleusSampling(generators, settings.temperature, settings.top_p))
@@ -130,7 +133,6 @@ def decode(
             num_return_sequences=count if by_beams else 1,
             length_penalty=settings.length_penalty,
             early_stopping=settings.early_stopping,
-            no_repeat_ngram_size=settings.no_repeat_ngram,
             do_sample=False,
             suppress_tokens=list(tokens.never),
             min_new_tokens=settings.min_length,  # no empty captions

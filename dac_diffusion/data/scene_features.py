@@ -20,8 +20,10 @@ from dac_diffusion.data.augmentation import AugmentationConfig, augment_log_mel
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
+from dac_diffusion.encoders.mel_patches import MelPatchEncoder
 from dac_diffusion.files import atomic_write
 
+MelEncoder = ConvolutionalEncoder | MelPatchEncoder  # scenes are kept as log-mel
 BATCH_SIZE = 64
 
 
@@ -59,7 +61,7 @@ class SceneFeatures:
 
 def load_or_encode_pool(
     folder: Path,
-    encoder: ConvolutionalEncoder,
+    encoder: MelEncoder,
     pool: ScenePool,
     hearings: Hearings,
     progress: bool = True,
@@ -81,7 +83,7 @@ def load_or_encode_pool(
 
 @torch.inference_mode()
 def encode_pool(
-    encoder: ConvolutionalEncoder,
+    encoder: MelEncoder,
     pool: ScenePool,
     hearings: Hearings,
     progress: bool = True,
@@ -146,5 +148,5 @@ def real_frames(features: SceneFeatures, batch_frames: int, seed: int = 0) -> li
     return [frames[part] for part in order.split(batch_frames)]
 
 
-def _total_samples(encoder: ConvolutionalEncoder, pool: ScenePool) -> int:
+def _total_samples(encoder: MelEncoder, pool: ScenePool) -> int:
     return (pool.log_mel.shape[1] - 1) * encoder.config.hop_length

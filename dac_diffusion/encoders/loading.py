@@ -11,7 +11,7 @@ import torch
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.saved_models import load_saved_model
 
-EncoderName = Literal["small", "beats", "ced", "htsat", "laion_clap", "codes"]
+EncoderName = Literal["small", "beats", "ced", "htsat", "laion_clap", "mel", "codes"]
 
 
 def load_encoder(
@@ -24,15 +24,18 @@ def load_encoder(
 
     name: "small" (the one trained here: a folder with its config.json, or "builtin"), "beats" and
     "ced" (the published .pt files), "htsat" (a transformers ClapModel folder or Hub id),
-    "laion_clap" (the original .pt files, needs the extra `laion-clap`), "codes" (the folder of a
-    saved codecs/code_encoder.py). Instead of published weights, `weights` may be the `encoder`
-    folder of a saved captioner. window_seconds: the longest audio it takes at once;
-    frequency_pooling: of all but "small" and "codes"; both as they are if None.
+    "laion_clap" (the original .pt files, needs the extra `laion-clap`), "codes" and "mel" (what
+    save_pretrained made of codecs/code_encoder.py and of the spectrogram, mel_patches.py). Instead
+    of published weights, `weights` may be the `encoder` folder of a saved captioner.
+    window_seconds: the longest audio it takes at once; frequency_pooling: of those on spectrogram
+    patches; both as they are if None.
     Raises ConfigError for another name or setting, CheckpointError for weights that are missing,
     damaged or of another model.
     """
     if name == "small" and frequency_pooling is not None:
         raise ConfigError("frequency_pooling: the small encoder has no such setting; remove it")
+    if name == "mel" and frequency_pooling is not None:
+        raise ConfigError("frequency_pooling: the spectrogram has no such setting; remove it")
     if name == "codes" and frequency_pooling is not None:
         raise ConfigError(
             "frequency_pooling: codes have no such setting; it belongs to the encoder whose "
@@ -69,6 +72,8 @@ def random_encoder(name: str, seed: int = 0) -> Any:
             encoder = cls(embed_dim=48, depth=2, num_heads=4, mlp_dim=96)
         elif name == "htsat":
             encoder = cls(clap_config=_small_htsat())
+        elif name == "mel":
+            encoder = cls()
         elif name == "codes":
             from dac_diffusion.codecs.loading import random_codec
 
@@ -120,6 +125,10 @@ def encoder_class(name: str) -> Any:
         from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 
         return ConvolutionalEncoder
+    if name == "mel":
+        from dac_diffusion.encoders.mel_patches import MelPatchEncoder
+
+        return MelPatchEncoder
     if name == "codes":
         from dac_diffusion.codecs.code_encoder import CodeEncoder
 

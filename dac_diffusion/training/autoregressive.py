@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dac_diffusion.autoregressive.caption_tokens import CaptionTokens
-from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
-from dac_diffusion.autoregressive.decoding import DecodingSettings, decode
+from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner, Ranking
+from dac_diffusion.autoregressive.decoding import DecodingMethod, DecodingSettings, decode
 from dac_diffusion.autoregressive.network import EncodedAudio, caption_logits, encode_audio
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.libraries import quiet_libraries
+from dac_diffusion.ranking.hybrid import Normalisation
 from dac_diffusion.training.caption_sources import CaptionBatch, CaptionSource, FrozenParts
 from dac_diffusion.training.captioner import CaptionerTrainingConfig
 from dac_diffusion.training.detectors import report_samples
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How the captioner decodes and ranks unless a call says otherwise.
+
+    See AutoregressiveCaptioner.__call__; evaluation in training is always greedy.
+    """
+
+    decoding: DecodingMethod = "nucleus"
+    num_candidates: int = 10
+    num_beams: int = 4
+    temperature: float = 1.0
+    top_p: float = 0.9
+    length_penalty: float = 1.0
+    diversity_penalty: float = 0.5
+    no_repeat_ngram: int = 0
+    early_stopping: bool = False
+    ranking: Ranking = "audio_text"
+    audio_text_weight: float = 1.0
+    likelihood_weight: float = 0.0
+    agreement_weight: float = 0.0
+    score_normalisation: Normalisation = "none"
+    error_threshold: float | None = None
 
 
 class AutoregressiveTrainer(nn.Module):
@@ -56,10 +83,22 @@ def caption_loss(
     return {"loss": loss, "cross_entropy": plain}
 
 
+class CaptionTrainer(Protocol):
+    """What every trainer of an autoregressive captioner has."""
+
+    @property
+    def projection(self) -> nn.Module:
+        """From audio features to embeddings."""
+
+    @property
+    def network(self) -> Any:
+        """The transformers model that writes."""
+
+
 def captioner_of(
-    trainer: AutoregressiveTrainer, parts: FrozenParts, max_length: int
+    trainer: CaptionTrainer, parts: FrozenParts, max_length: int, decoding: DecodingConfig
 ) -> AutoregressiveCaptioner:
-    """The plain captioner made of a trainer's current weights."""
+    """The captioner made of a trainer's current weights."""
     return AutoregressiveCaptioner(
         encoder=parts.encoder,
         projection=trainer.projection,
@@ -67,6 +106,7 @@ def captioner_of(
         tokenizer=parts.tokenizer,
         scorer=parts.scorer,
         max_length=max_length,
+        **dataclasses.asdict(decoding),
     )
 
 

@@ -3,7 +3,8 @@
 A checkpoint (`checkpoints/step_00001000`) holds model.safetensors (the weights), ema.safetensors
 (their moving average), optimizer.pt (read with weights_only=True) and state.json (the step, the
 minutes so far, the best metric, the loop's settings and what the task wants to remember). There is
-no random state in it: the draws of a step depend on the seed, the step and the process alone.
+no random state in it: the draws of a step depend on the seed, the step and the process alone. All
+tensors are whole, so a run may go on with FSDP or without, and with another number of processes.
 """
 
 import json
@@ -19,6 +20,7 @@ from torch import nn
 from dac_diffusion.errors import CheckpointError
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.training.ema import ExponentialMovingAverage
+from dac_diffusion.training.surroundings import gather, whole_weights
 
 FILES = ("model.safetensors", "ema.safetensors", "optimizer.pt", "state.json")
 
@@ -44,18 +46,28 @@ def save_checkpoint(
     ema: ExponentialMovingAverage,
     optimizers: list[torch.optim.Optimizer],
     state: dict[str, Any],
+    write: bool = True,
 ) -> None:
-    """Write a checkpoint folder under another name and rename it when it is complete."""
+    """Write a checkpoint folder under another name and rename it when it is complete.
+
+    With shards every process must call it; without `write` it gives its shares and writes nothing.
+    """
     from safetensors.torch import save_file, save_model
 
-    with atomic_folder(path) as partial:
-        save_model(model, str(partial / "model.safetensors"))
-        averages = {name: average.contiguous() for name, average in ema.averages.items()}
-        save_file(averages, partial / "ema.safetensors")
-        states = [optimizer.state_dict() for optimizer in optimizers]
-        torch.save(states, partial / "optimizer.pt")
-        saved = {**state, "ema_updates": ema.updates}
-        (partial / "state.json").write_text(json.dumps(saved, indent=1), encoding="utf-8")
+    averages = gather(ema.averages, write)
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    for own in states:
+        own["state"] = {index: gather(values, write) for index, values in own["state"].items()}
+    with whole_weights(model, write):
+        if not write:
+            return
+        with atomic_folder(path) as partial:
+            save_model(model, str(partial / "model.safetensors"))
+            averages = {name: average.contiguous() for name, average in averages.items()}
+            save_file(averages, partial / "ema.safetensors")
+            torch.save(states, partial / "optimizer.pt")
+            saved = {**state, "ema_updates": ema.updates}
+            (partial / "state.json").write_text(json.dumps(saved, indent=1), encoding="utf-8")
 
 
 def load_checkpoint(

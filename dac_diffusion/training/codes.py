@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer
 from dac_diffusion.data.feature_cache import FeatureCache
 from dac_diffusion.data.feature_quantizer import BATCH_FRAMES, CacheFrames
 from dac_diffusion.data.scene_features import SceneFeatures, quantize_scenes, real_frames
+from dac_diffusion.encoders.mel_patches import MelPatchEncoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.files import atomic_folder, make_folder
 from dac_diffusion.libraries import quiet_libraries
@@ -71,24 +72,42 @@ def code_scenes(
     encoder: Any,
     training: SceneFeatures,
     validation: SceneFeatures,
+    encode: Callable[[MelPatchEncoder], tuple[SceneFeatures, SceneFeatures]],
     progress: bool,
 ) -> CodedScenes:
-    """Codes of scenes by k-means on the small encoder's features; the k-means is kept on disk."""
+    """Codes of scenes by k-means on features of theirs; the k-means is kept on disk.
+
+    encoder, training, validation: the small encoder and its features, which give the vectors and,
+    unless the config says mel, the codes. encode: the features that another encoder has of both.
+    """
+    coded, features = encoder, (training, validation)
+    if config.codec.features == "mel":
+        coded = spectrogram_of(encoder)
+        features = encode(coded)
     folder = _place(config, "quantizer")
     if folder.is_dir():
         quantizer = load_saved_model(ResidualQuantizer, folder)
     else:
-        quantizer = _new_quantizer(config, encoder.feature_dim)
-        frames = real_frames(training, BATCH_FRAMES, config.codec.fitting.seed)
+        quantizer = _new_quantizer(config, coded.feature_dim)
+        frames = real_frames(features[0], BATCH_FRAMES, config.codec.fitting.seed)
         _fit(quantizer, frames, config, progress)
         with atomic_folder(folder) as partial, quiet_libraries():
             quantizer.save_pretrained(partial)
-    codec = QuantizedEncoder.from_parts(encoder, quantizer)
+    codec = QuantizedEncoder.from_parts(coded, quantizer)
     sequence = encoder if config.codec.sequence == "encoder" else None
-    return CodedScenes(
-        CodeEncoder.from_parts(codec, sequence),
-        quantize_scenes(training, quantizer, progress),
-        quantize_scenes(validation, quantizer, progress),
+    codes = [quantize_scenes(each, quantizer, progress) for each in features]
+    heard = [
+        dataclasses.replace(own, pooled=vectors.pooled)
+        for own, vectors in zip(codes, (training, validation), strict=True)
+    ]
+    return CodedScenes(CodeEncoder.from_parts(codec, sequence), *heard)
+
+
+def spectrogram_of(encoder: Any) -> MelPatchEncoder:
+    """The spectrogram that a small encoder hears, as features."""
+    settings = encoder.config
+    return MelPatchEncoder(
+        settings.sampling_rate, settings.window_seconds, settings.num_mels, settings.hop_length
     )
 
 

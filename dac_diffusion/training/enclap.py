@@ -72,9 +72,9 @@ class EnclapConfig:
 
 @dataclass(frozen=True)
 class CodeSizes:
-    """What an encoder of codes gives: N codebooks of some entries each, and a vector of some size.
+    """What an encoder of codes gives, by the names that it has for it.
 
-    codebook_size: of each codebook; pooled_dim: of the clip's vector.
+    num_codebooks: N; codebook_size: entries of each; pooled_dim: numbers of the clip's vector.
     """
 
     num_codebooks: int

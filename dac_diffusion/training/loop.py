@@ -13,7 +13,8 @@ rate then follows the clock.
 
 Several processes: `accelerate launch --multi_gpu --num_processes 2 SCRIPT`, and the same after
 `ACCELERATE_USE_CPU=true` for processes on the CPU. Every process draws its own batch and the
-gradients are averaged, so the batch size is per process.
+gradients are averaged, so the batch size is per process. `--use_fsdp --fsdp_version 2` in place of
+`--multi_gpu` leaves each process its share of weights, averages and optimizers (surroundings.py).
 """
 
 import math
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from dac_diffusion.errors import CheckpointError, ConfigError, DacError
+from dac_diffusion.files import make_folder
 from dac_diffusion.training.batches import iterate_batches, seed_step, to_device
 from dac_diffusion.training.checkpoints import (
     checkpoint_path,
@@ -42,7 +44,17 @@ from dac_diffusion.training.optimizer import (
     learning_rate_factor,
     set_learning_rate,
 )
-from dac_diffusion.training.surroundings import make_accelerator, make_writer
+from dac_diffusion.training.surroundings import (
+    average_numbers,
+    make_accelerator,
+    make_progress_bar,
+    make_writer,
+    of_first_process,
+    prepare_model,
+    wants_shards,
+    whole,
+    whole_weights,
+)
 from dac_diffusion.training.task import FitResult, LoopConfig, Task
 
 __all__ = ["FitResult", "LoopConfig", "Task", "fit"]
@@ -68,11 +80,11 @@ def fit(
     """
     run = _Run(task, config, Path(output_dir), resume)
     batches = run.batches()
-    bar = run.progress_bar(progress)
+    bar = make_progress_bar(config.max_steps, run.step, progress and run.is_first)
     while not run.is_over():
         set_learning_rate(run.optimizers, run.learning_rate())
         outputs = run.forward_and_backward(batches)
-        norm = nn.utils.clip_grad_norm_(task.model.parameters(), config.max_gradient_norm)
+        norm = whole(nn.utils.clip_grad_norm_(task.model.parameters(), config.max_gradient_norm))
         run.check_finite(outputs["loss"].item(), norm.item())
         for optimizer in run.optimizers:
             optimizer.step()
@@ -104,12 +116,15 @@ class _Run:
         self.accelerator = make_accelerator()
         self.rank: int = self.accelerator.process_index
         self.world_size: int = self.accelerator.num_processes
+        self.is_first = self.rank == 0  # it alone evaluates, logs and writes
         self.device: torch.device = self.accelerator.device
         self.step = 0  # optimizer steps done
         self.best, self.metrics = -math.inf, dict[str, float]()
         self.started, self.minutes_before = time.monotonic(), 0.0
 
-        task.model.to(self.device).train()
+        self.sharded = wants_shards(config)
+        # What is to be sharded is put together on the CPU: a device may have no room for the whole.
+        task.model.to("cpu" if self.sharded else self.device).train()
         self.optimizers = build_optimizers(
             task.model, config.optimizer, config.learning_rate, config.weight_decay, config.betas
         )
@@ -117,9 +132,9 @@ class _Run:
         self._resume(resume)
         if config.compile:
             task.model.compile()
-        self.model = self.accelerator.prepare_model(task.model)  # for many processes, DDP
-        is_main = self.accelerator.is_main_process
-        self.writer = make_writer(output_dir / "logs", self.step) if is_main else None
+        parts = task.model, self.optimizers, self.ema
+        self.model = prepare_model(self.accelerator, self.sharded, *parts)  # for DDP or FSDP
+        self.writer = make_writer(output_dir / "logs", self.step) if self.is_first else None
         self.last_log = (self.step, time.monotonic())
 
     def batches(self) -> Iterator[Any]:
@@ -131,9 +146,7 @@ class _Run:
 
     def is_over(self) -> bool:
         """Say whether the steps or the minutes are used up."""
-        if self.config.max_minutes is not None and self._share_of_time() >= 1:
-            return True
-        return self.step >= self.config.max_steps
+        return self.step >= self.config.max_steps or self._share_of_time() >= 1
 
     def minutes(self) -> float:
         """Return the wall-clock minutes of this run and of those it goes on from."""
@@ -143,8 +156,7 @@ class _Run:
         """Return the learning rate of the next step."""
         config = self.config
         done = (self.step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
-        if config.max_minutes is not None:
-            done = max(done, self._share_of_time())
+        done = max(done, self._share_of_time())
         return config.learning_rate * learning_rate_factor(
             self.step,
             config.warmup_steps,
@@ -168,6 +180,8 @@ class _Run:
                     outputs = self.model(batch, generator)
                 (outputs["loss"].float() / n).backward()
             parts.append({name: value.detach() for name, value in outputs.items()})
+        if self.sharded:
+            average_numbers(self.task.model)
         return {name: self._join([part[name] for part in parts]) for name in parts[0]}
 
     def _join(self, values: list[Tensor]) -> Tensor:
@@ -207,17 +221,18 @@ class _Run:
 
     def evaluate(self) -> None:
         """Let the task measure the averaged weights, and keep the best so far."""
-        if self.writer is not None:  # the first process
-            self.task.model.eval()
-            with self.ema.swapped(self.task.model), torch.no_grad():
-                self.metrics = self.task.evaluate(self.step, self.task.model, self.writer)
-            self.task.model.train()
-            for name, value in self.metrics.items():
-                self.writer.add_scalar(f"validation/{name}", value, self.step)
-            score = self._score()
-            if score > self.best:
-                self.best = score
-                self._write(self.checkpoints / "best", self.output_dir / "best_model")
+        model = self.task.model
+        with self.ema.swapped(model), whole_weights(model, self.is_first), torch.no_grad():
+            if self.writer is not None:
+                model.eval()
+                self.metrics = self.task.evaluate(self.step, model, self.writer)
+                model.train()
+                for name, value in self.metrics.items():
+                    self.writer.add_scalar(f"validation/{name}", value, self.step)
+        score = of_first_process(self._score(), self.device)
+        if score > self.best:
+            self.best = score
+            self._write(self.checkpoints / "best", self.output_dir / "best_model")
         self.accelerator.wait_for_everyone()
 
     def _score(self) -> float:
@@ -233,9 +248,9 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint and the usable model, and drop the oldest checkpoint."""
+        self._write(checkpoint_path(self.checkpoints, self.step), self.output_dir / "model")
         if self.writer is not None:
             self.writer.flush()
-            self._write(checkpoint_path(self.checkpoints, self.step), self.output_dir / "model")
             remove_old_checkpoints(self.checkpoints, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 
@@ -249,19 +264,15 @@ class _Run:
             "task": self.task.state(),
         }
         # The export first: a run killed between the two does both again.
-        with self.ema.swapped(self.task.model):
-            self.task.export(export)
-        save_checkpoint(checkpoint, self.task.model, self.ema, self.optimizers, state)
+        model, writes = self.task.model, self.is_first
+        with self.ema.swapped(model), whole_weights(model, writes):
+            if writes:
+                self.task.export(export)
+        save_checkpoint(checkpoint, model, self.ema, self.optimizers, state, writes)
 
     def _resume(self, resume: bool) -> None:
         """Make the folder, and go on from its newest checkpoint."""
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = error.strerror
-            raise DacError(
-                f"{self.output_dir}: cannot be made ({reason}); choose another folder"
-            ) from error
+        make_folder(self.checkpoints)
         found = list_checkpoints(self.checkpoints)
         self.accelerator.wait_for_everyone()  # nobody writes before everybody has looked
         if found and not resume:
@@ -278,18 +289,9 @@ class _Run:
 
     def _share_of_time(self) -> float:
         """Return the share of `max_minutes` that is over, by the clock of the first process."""
-        assert self.config.max_minutes is not None
-        share = torch.tensor(self.minutes() / self.config.max_minutes, device=self.device)
-        if self.world_size > 1:
-            torch.distributed.broadcast(share, src=0)
-        return share.item()
-
-    def progress_bar(self, shown: bool) -> Any:
-        """Return the bar of the first process; elsewhere, or if not shown, a silent one."""
-        from tqdm import tqdm
-
-        total, hidden = self.config.max_steps, not shown or self.writer is None
-        return tqdm(total=total, initial=self.step, disable=hidden, desc="training", unit="step")
+        if self.config.max_minutes is None:
+            return 0.0
+        return of_first_process(self.minutes() / self.config.max_minutes, self.device)
 
     def close(self) -> None:
         """Finish the logs."""

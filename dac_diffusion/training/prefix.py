@@ -5,6 +5,7 @@ The DCASE 2024 report and the published code ("LOAE", arXiv 2406.13275) differ; 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from dac_diffusion.autoregressive.window_qformer import FeatureOrder, WindowQFor
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.encoders.ced import CedEncoder
 from dac_diffusion.errors import ConfigError
-from dac_diffusion.training.autoregressive import AutoregressiveTask, caption_loss
+from dac_diffusion.training.autoregressive import AutoregressiveTask, DecodingConfig, caption_loss
 from dac_diffusion.training.caption_sources import CaptionBatch, FrozenParts
 from dac_diffusion.training.waveforms import Waveforms, encode_waveforms
 
@@ -192,7 +193,7 @@ class PrefixTask(AutoregressiveTask):
 
 
 def prefix_captioner(
-    trainer: PrefixTrainer, parts: FrozenParts, max_length: int
+    trainer: PrefixTrainer, parts: FrozenParts, max_length: int, decoding: DecodingConfig
 ) -> AutoregressiveCaptioner:
     """The captioner made of a trainer's current weights.
 
@@ -207,6 +208,7 @@ def prefix_captioner(
         max_length=max_length,
         prompt_left=list(trainer.prompt.left),
         prompt_right=list(trainer.prompt.right),
+        **dataclasses.asdict(decoding),
     )
 
 

@@ -12,7 +12,12 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
-from dac_diffusion.data.scene_features import Hearings, load_or_encode_pool
+from dac_diffusion.data.scene_features import (
+    Hearings,
+    MelEncoder,
+    SceneFeatures,
+    load_or_encode_pool,
+)
 from dac_diffusion.data.soundscapes.dataset import Split
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.errors import ConfigError
@@ -89,11 +94,17 @@ def _prepare_scenes(config: TrainingConfig, accelerator: Any, progress: bool) ->
     folder = scene_folder(config)
     views = config.captioner_training.feature_views
     augmented = Hearings(views, config.feature_augmentation, config.seed)
+
+    def encode(encoder: MelEncoder) -> tuple[SceneFeatures, SceneFeatures]:
+        return (
+            load_or_encode_pool(folder, encoder, pools[0], augmented, progress),
+            load_or_encode_pool(folder, encoder, pools[1], Hearings(), progress),
+        )
+
     with accelerator.main_process_first():
-        features = load_or_encode_pool(folder, parts.encoder, pools[0], augmented, progress)
-        heard = load_or_encode_pool(folder, parts.encoder, pools[1], Hearings(), progress)
+        features, heard = encode(parts.encoder)
         if config.system == "enclap":
-            coded = code_scenes(config, parts.encoder, features, heard, progress)
+            coded = code_scenes(config, parts.encoder, features, heard, encode, progress)
             parts = dataclasses.replace(parts, encoder=coded.encoder)
             features, heard = coded.training, coded.validation
     shape, plain = _batch_shape(config), _normalised(config)

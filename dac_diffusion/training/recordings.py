@@ -130,7 +130,7 @@ def _load(config: TrainingConfig, weights: str) -> Any:
 
 def _pooling(encoder: EncoderConfig) -> Literal["none", "mean"] | None:
     """Only encoders on patches have one."""
-    return None if encoder.name in ("small", "codes") else encoder.frequency_pooling
+    return None if encoder.name in ("small", "mel", "codes") else encoder.frequency_pooling
 
 
 def _prepare_dataset(

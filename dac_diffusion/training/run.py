@@ -117,5 +117,5 @@ def autoregressive_task(config: TrainingConfig, prepared: Prepared) -> Task:
         config.captioner_training,
         prepared.training,
         prepared.validation,
-        partial(captioner_of, trainer, parts, config.text.max_length),
+        partial(captioner_of, trainer, parts, config.text.max_length, config.decoding),
     )

@@ -14,6 +14,7 @@ from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.encoders.loading import EncoderName
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.training.autoregressive import DecodingConfig
 from dac_diffusion.training.captioner import CaptionerTrainingConfig, SamplingConfig
 from dac_diffusion.training.enclap import EnclapConfig
 from dac_diffusion.training.encoder import EncoderTrainingConfig
@@ -91,15 +92,17 @@ class CodecConfig:
     """What turns audio into discrete codes, for system=enclap (codecs/).
 
     name: "encodec" and "descript" load published `weights`, a folder or Hub id, or "random" for a
-    small untrained one; "rvq" quantises the features of `encoder` by k-means, fitted before the
-    captioner's training on fit_clips of its clips (of the built-in scenes with the small encoder on
-    all). num_codebooks: how many of the codec's codebooks are used (None: 16 of EnCodec, all 32 of
-    the Descript codec, 16 of rvq). codebook_size, normalise, fitting: of rvq.
+    small untrained one; "rvq" quantises features by k-means, fitted before the training:
+    those of `encoder` on fit_clips of its clips, or, with the small encoder on built-in scenes, on
+    all scenes those of the encoder or of the spectrogram (features=mel; encoders/mel_patches.py).
+    num_codebooks: how many of the codec's codebooks are used (None: 16 of EnCodec, all 32 of the
+    Descript codec, 16 of rvq). codebook_size, normalise, fitting: of rvq.
     sequence: which encoder gives the clip's vector: `encoder` itself, `sequence_encoder`, or none.
     window_seconds: the longest audio at once (None: the codec's own).
     """
 
     name: CodecName = "rvq"
+    features: Literal["encoder", "mel"] = "encoder"
     weights: str | None = None
     num_codebooks: int | None = None
     codebook_size: int = 1024
@@ -238,6 +241,7 @@ class TrainingConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     autoregressive: AutoregressiveConfig = field(default_factory=AutoregressiveConfig)
     label_smoothing: float = 0.1  # of the plain autoregressive captioner's cross-entropy
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)  # of all but diffusion
     codec: CodecConfig = field(default_factory=CodecConfig)
     enclap: EnclapConfig = field(default_factory=EnclapConfig)
     prefix: PrefixConfig = field(default_factory=PrefixConfig)

@@ -28,7 +28,7 @@ def enclap_task(config: TrainingConfig, prepared: Prepared) -> AutoregressiveTas
         config.captioner_training,
         prepared.training,
         prepared.validation,
-        partial(captioner_of, trainer, parts, length),
+        partial(captioner_of, trainer, parts, length, config.decoding),
     )
 
 
@@ -42,5 +42,5 @@ def prefix_task(config: TrainingConfig, prepared: Prepared) -> AutoregressiveTas
         config.captioner_training,
         prepared.training,
         prepared.validation,
-        partial(prefix_captioner, trainer, parts, config.text.max_length),
+        partial(prefix_captioner, trainer, parts, config.text.max_length, config.decoding),
     )

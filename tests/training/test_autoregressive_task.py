@@ -22,6 +22,7 @@ from dac_diffusion.text.tokenizer import PAD_ID
 from dac_diffusion.training.autoregressive import (
     AutoregressiveTask,
     AutoregressiveTrainer,
+    DecodingConfig,
     captioner_of,
 )
 from dac_diffusion.training.caption_sources import BatchShape, FrozenParts, SceneCaptions
@@ -54,7 +55,7 @@ def task(parts: FrozenParts, pools: tuple[ScenePool, ScenePool]) -> Autoregressi
         SceneCaptions(pool, features, parts.tokenizer, shape, 4)
         for pool, features in zip(pools, encoded, strict=True)
     )
-    make_captioner = partial(captioner_of, trainer, parts, LENGTH)
+    make_captioner = partial(captioner_of, trainer, parts, LENGTH, DecodingConfig())
     return AutoregressiveTask(trainer, CONFIG, *sources, make_captioner)
 
 

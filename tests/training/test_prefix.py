@@ -19,6 +19,7 @@ from dac_diffusion.encoders.loading import random_encoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions, train_tokenizer
+from dac_diffusion.training.autoregressive import DecodingConfig
 from dac_diffusion.training.caption_sources import CaptionBatch, FrozenParts
 from dac_diffusion.training.captioner import CaptionerTrainingConfig
 from dac_diffusion.training.prefix import (
@@ -247,7 +248,7 @@ def make_task(trainer: PrefixTrainer, model: LanguageModel, encoder: Any) -> Pre
     scorer = AudioTextScorer(len(model.tokenizer), pooled_dim=48, width=24, max_length=8)
     parts = FrozenParts(encoder, scorer, model.tokenizer)
     source = _Source(feature_batch(model), model.tokenizer)
-    captioner = partial(prefix_captioner, trainer, parts, max_length=8)
+    captioner = partial(prefix_captioner, trainer, parts, 8, DecodingConfig())
     return PrefixTask(trainer.eval(), CaptionerTrainingConfig(), source, source, captioner)
 
 

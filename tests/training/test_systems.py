@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.codecs.code_encoder import CodeEncoder
+from dac_diffusion.encoders.mel_patches import MelPatchEncoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.systems import load_captioner
@@ -92,6 +94,22 @@ def test_codes_of_the_small_encoder_come_from_its_features_in_memory(
     assert not (tmp_path / "features").exists()
     captioner(noise(1.0, 1), RATE, num_captions=1)
     assert load_saved_model(CodeEncoder, tmp_path / "model/encoder").num_codebooks == 2
+
+
+def test_codes_of_the_spectrogram_with_the_small_encoders_vector(
+    tmp_path: Path, scenes: Path
+) -> None:
+    more = ("encoder.name=small", "encoder.weights=null", "codec.features=mel", *RVQ)
+    captioner = trained("enclap", tmp_path, scenes, *more)
+    encoder = captioner.encoder
+    assert isinstance(encoder.codec.encoder, MelPatchEncoder)
+    waveform = torch.from_numpy(noise(2.0, 1))[None]
+    audio = encoder(waveform, torch.tensor([waveform.shape[1]]))
+    assert audio.features.shape == (1, 25, 2)
+    own = encoder.sequence_encoder
+    canvas = F.pad(waveform, (0, own.canvas_samples(waveform.shape[1]) - waveform.shape[1]))
+    vector = own(canvas, torch.tensor([waveform.shape[1]])).pooled
+    assert torch.allclose(audio.pooled, vector, atol=1e-5)
 
 
 def test_without_the_sequence_vector(tmp_path: Path, scenes: Path) -> None:
