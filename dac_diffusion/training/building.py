@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.autoregressive.language_models import LanguageModel, load_language_model
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.data.tables import read_all_captions
@@ -45,20 +46,27 @@ RANDOM_BERT = "random"
 
 @dataclass(frozen=True)
 class Words:
-    """The tokenizer of captions, and the BERT or language model it belongs to, if it is one's."""
+    """The tokenizer of captions, and the BERT or language model it belongs to, if it is one's.
+
+    given: they come from elsewhere than the captions, so that no other tokenizer will do.
+    """
 
     tokenizer: PreTrainedTokenizerFast
     bert: PretrainedBert | None = None
     language_model: LanguageModel | None = None
-
-    @property
-    def are_published(self) -> bool:
-        """Whether they come with a model, so that no other tokenizer will do."""
-        return self.bert is not None or self.language_model is not None
+    given: bool = True
 
 
 def words_of(config: TrainingConfig, captions: Sequence[str]) -> Words:
-    """The tokenizer that the system asks for: its published language model's, or `make_words`'."""
+    """The tokenizer that the system asks for.
+
+    That of the autoregressive captioner to go on from, of the published language model, or what
+    `make_words` makes.
+    """
+    if config.initial_model is not None and config.system != "diffusion":
+        initial = AutoregressiveCaptioner.from_pretrained(config.initial_model, "float32")
+        model = LanguageModel(initial.network.train(), initial.tokenizer)
+        return Words(initial.tokenizer, language_model=model)
     name = published_language_model(config)
     if name is None:
         return make_words(config.text, captions, config.seed)
@@ -81,7 +89,7 @@ def make_words(config: TextConfig, captions: Sequence[str], seed: int) -> Words:
     if config.latent_space == "split_bert":
         bert = _make_bert(config, captions, seed)
         return Words(bert.tokenizer, bert)
-    return Words(_train_tokenizer(config, captions))
+    return Words(_train_tokenizer(config, captions), given=False)
 
 
 def _make_bert(config: TextConfig, captions: Sequence[str], seed: int) -> PretrainedBert:

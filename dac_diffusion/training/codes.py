@@ -49,8 +49,11 @@ class CodedScenes:
 def with_code_encoder(config: TrainingConfig, progress: bool, is_main: bool) -> TrainingConfig:
     """The config with an encoder of codes in place of its encoder; it is made if it is not there.
 
-    Of several processes only the main one makes it. Raises what prepare_caches and the codecs do.
+    With encoder.name=codes there is one already. Of several processes only the main one makes it.
+    Raises what prepare_caches and the codecs do.
     """
+    if config.encoder.name == "codes":
+        return config
     folder = _place(config, "code_encoder")
     if is_main and not folder.is_dir():
         codec, settings = _codec(config, progress), config.codec

@@ -9,13 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dac_diffusion.autoregressive.bart import (
-    PublishedBart,
-    build_bart,
-    is_shifted,
-    shift_encoder_positions,
-)
+from dac_diffusion.autoregressive.bart import build_bart, is_shifted, shift_encoder_positions
 from dac_diffusion.autoregressive.code_embedding import CodeEmbedding, crop_codes, hide
+from dac_diffusion.autoregressive.language_models import LanguageModel
 from dac_diffusion.autoregressive.masked_codec import MaskedCodecHeads, draw_spans
 from dac_diffusion.autoregressive.network import caption_logits, encode_audio
 from dac_diffusion.encoders.base import AudioFeatures
@@ -162,15 +158,21 @@ def build_enclap(
     sizes: CodeSizes,
     tokenizer: Any,
     max_length: int,
-    bart: PublishedBart | None = None,
+    bart: LanguageModel | None = None,
 ) -> EnclapTrainer:
     """Everything that is trained, for an encoder of some sizes.
 
-    tokenizer: of the captions; max_length: their tokens; bart: what load_bart made of config.bart,
-    with its own tokenizer; None: a small random one. Raises ConfigError where they do not fit.
+    tokenizer: of the captions; max_length: their tokens; bart: what load_language_model made of
+    config.bart, with its own tokenizer; None: a small random one. Raises ConfigError where they do
+    not fit, or config.bart names another kind of network.
     """
-    if (bart is None) != (config.bart is None):
+    if bart is None and config.bart is not None:
         raise ConfigError(f"bart={config.bart or 'null'}: load the network that the config names")
+    if bart is not None and bart.network.config.model_type != "bart":
+        raise ConfigError(
+            f"bart={config.bart}: is a {bart.network.config.model_type}, not a BART; name one such "
+            "as facebook/bart-base"
+        )
     if bart is None:
         network = build_bart(
             tokenizer,

@@ -214,8 +214,7 @@ class _Run:
         scalars = {name: value.item() for name, value in outputs.items() if value.ndim == 0}
         scalars["learning_rate"] = self.optimizers[0].param_groups[0]["lr"]
         scalars["gradient_norm"] = gradient_norm.item()
-        scalars["seconds_per_step"] = seconds
-        scalars["steps_per_second"] = 1 / max(seconds, 1e-9)
+        scalars |= {"seconds_per_step": seconds, "steps_per_second": 1 / max(seconds, 1e-9)}
         for name, value in scalars.items():
             self.writer.add_scalar(f"train/{name}", value, self.step)
 

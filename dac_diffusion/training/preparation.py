@@ -235,7 +235,7 @@ def _encoder_stage(
         folder = encoder_stage_folder(config.encoder.pretrained)
     parts = load_encoder_stage(folder)
     # Without a published model the tokenizer is the one that the encoder's scorer was trained with.
-    return parts, words if words.are_published else Words(parts.tokenizer)
+    return parts, words if words.given else Words(parts.tokenizer)
 
 
 def _train_encoder(

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from dac_diffusion.autoregressive.plain import AudioProjection, build_network
 from dac_diffusion.configuration import load_config, save_config
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.files import make_folder
-from dac_diffusion.training.autoregressive import (
-    AutoregressiveTask,
-    AutoregressiveTrainer,
-    captioner_of,
-)
 from dac_diffusion.training.building import (
     make_denoiser,
     make_latent_space,
@@ -28,7 +21,7 @@ from dac_diffusion.training.loop import FitResult, fit
 from dac_diffusion.training.preparation import Prepared, capped, prepare
 from dac_diffusion.training.settings import TrainingConfig
 from dac_diffusion.training.surroundings import make_accelerator
-from dac_diffusion.training.systems import enclap_task, prefix_task
+from dac_diffusion.training.systems import enclap_task, plain_task, prefix_task
 from dac_diffusion.training.task import Task
 from dac_diffusion.training.text_only import WithTextValidation
 
@@ -58,15 +51,13 @@ def make_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Tas
     """The training of the config's system. Raises ConfigError for what does not fit."""
     if config.system == "diffusion":
         return diffusion_task(config, prepared, progress)
-    if config.initial_model is not None:
-        raise ConfigError("initial_model: only for system=diffusion; remove it")
     if prepared.words.bert is not None:
         raise ConfigError("text.latent_space=split_bert: only for system=diffusion; remove it")
     if config.system == "enclap":
         return enclap_task(config, prepared)
     if config.system == "prefix":
         return prefix_task(config, prepared)
-    return autoregressive_task(config, prepared)
+    return plain_task(config, prepared)
 
 
 def diffusion_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Task:
@@ -101,21 +92,3 @@ def diffusion_task(config: TrainingConfig, prepared: Prepared, progress: bool) -
     )
     sources = prepared.training, prepared.validation
     return CaptionerTask(trainer, settings, parts, *sources, config.sampling, config.schedule.fit)
-
-
-def autoregressive_task(config: TrainingConfig, prepared: Prepared) -> Task:
-    """The training of the plain autoregressive captioner."""
-    parts, sizes = prepared.parts, config.autoregressive
-    trainer = AutoregressiveTrainer(
-        AudioProjection(parts.encoder.feature_dim, parts.encoder.pooled_dim, sizes.width),
-        build_network(sizes, len(parts.tokenizer)),
-        parts.tokenizer.pad_token_id,
-        config.label_smoothing,
-    )
-    return AutoregressiveTask(
-        trainer,
-        config.captioner_training,
-        prepared.training,
-        prepared.validation,
-        partial(captioner_of, trainer, parts, config.text.max_length, config.decoding),
-    )

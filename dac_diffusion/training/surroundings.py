@@ -73,26 +73,22 @@ def wants_shards(config: LoopConfig) -> bool:
 
     Raises ConfigError for what the loop cannot do then.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
-        return False
-    if not torch.distributed.is_initialized():
-        return False  # one process on a CPU
-    from torch.distributed import fsdp
 
     def given(option: str) -> bool:
-        return os.environ.get(f"FSDP_{option}", "false").lower() == "true"
+        return os.environ.get(option, "false").lower() == "true"
+
+    if not given("ACCELERATE_USE_FSDP") or not torch.distributed.is_initialized():
+        return False  # the latter: a single process on a CPU
+    from torch.distributed import fsdp
 
     known = hasattr(getattr(fsdp, "FSDPModule", None), "set_reduce_scatter_unused_params")
+    extras = given("FSDP_OFFLOAD_PARAMS") or given("FSDP_ACTIVATION_CHECKPOINTING")
     for wrong, advice in (
         (os.environ.get("FSDP_VERSION") != "2", "version 1 is not supported, add --fsdp_version 2"),
         (not known, f"torch {torch.__version__} is too old, install 2.13 or newer"),
         (config.optimizer == "muon", "Muon needs whole matrices, set optimizer=adamw"),
         (config.compile, "the model cannot be compiled, set compile=false"),
-        (given("OFFLOAD_PARAMS"), "--fsdp_offload_params is not supported, leave it out"),
-        (
-            given("ACTIVATION_CHECKPOINTING"),
-            "--fsdp_activation_checkpointing is not supported, leave it out",
-        ),
+        (extras, "no offloading or activation checkpointing here, leave their options out"),
     ):
         if wrong:
             raise ConfigError(f"accelerate launch --use_fsdp: {advice}")
@@ -132,13 +128,15 @@ def shard(
 
     model.to(device)
     for parameter in model.parameters():
-        torch.distributed.broadcast(parameter.detach(), src=0)
+        values = parameter.detach().contiguous()
+        torch.distributed.broadcast(values, src=0)
+        parameter.detach().copy_(values)
     before = dict(model.named_parameters())
     unsharded = {p for p in before.values() if not p.requires_grad or p.ndim == 0}
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     training_model = fully_shard(_Sharded(model), mesh=mesh, ignored_params=unsharded)
     training_model.set_reduce_scatter_unused_params(True)
-    shares = {before[name]: parameter for name, parameter in model.named_parameters()}
+    shares: dict[Tensor, Tensor] = {before[name]: p for name, p in model.named_parameters()}
 
     def share(value: Tensor, parameter: Tensor) -> Tensor:
         if parameter in unsharded or value.shape != parameter.shape:
@@ -150,9 +148,7 @@ def shard(
         states = dict(optimizer.state)
         optimizer.state.clear()
         for p, state in states.items():
-            optimizer.state[shares[cast(nn.Parameter, p)]] = {
-                name: share(value, p) for name, value in state.items()
-            }
+            optimizer.state[shares[p]] = {name: share(value, p) for name, value in state.items()}
         for group in optimizer.param_groups:
             group["params"] = [shares[p] for p in group["params"]]
     return cast(nn.Module, training_model)
@@ -191,7 +187,10 @@ def average_numbers(model: nn.Module) -> None:
 
 def whole(tensor: Tensor) -> Tensor:
     """Put a sharded tensor together, with the help of every process; others are returned as is."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    if not hasattr(tensor, "full_tensor"):
+        return tensor
+    complete: Tensor = tensor.full_tensor()
+    return complete.clone()  # of uneven shares it is a part of something larger, not to be saved
 
 
 def gather(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:

@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import (
+    BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
-from dac_diffusion.autoregressive.bart import is_shifted, load_bart
+from dac_diffusion.autoregressive.bart import is_shifted
 from dac_diffusion.autoregressive.code_embedding import CodeEmbedding
+from dac_diffusion.autoregressive.language_models import LanguageModel, load_language_model
 from dac_diffusion.autoregressive.network import caption_logits, encode_audio
 from dac_diffusion.configuration import load_config
 from dac_diffusion.encoders.base import AudioFeatures
@@ -223,7 +229,7 @@ def test_without_the_vector_nothing_is_shifted(tokenizer: PreTrainedTokenizerFas
 
 def test_it_trains_a_published_bart(tmp_path: Path) -> None:
     write_bart(tmp_path)
-    bart = load_bart(tmp_path)
+    bart = load_language_model(tmp_path)
     config = EnclapConfig(bart=str(tmp_path), max_codes=29)
     model = build_enclap(config, SIZES, bart.tokenizer, LENGTH, bart)
     assert model.network is bart.network
@@ -257,7 +263,7 @@ def test_parts_that_do_not_fit_are_refused(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     write_bart(tmp_path)
-    bart, published = load_bart(tmp_path), EnclapConfig(bart=str(tmp_path), max_codes=29)
+    bart, published = load_language_model(tmp_path), EnclapConfig(bart=str(tmp_path), max_codes=29)
     long = replace(published, max_codes=30)
     with pytest.raises(
         ConfigError, match=r"max_codes=30: the network has 32 positions, .* to 29 or"
@@ -269,6 +275,9 @@ def test_parts_that_do_not_fit_are_refused(
         build_enclap(published, SIZES, bart.tokenizer, LENGTH)
     with pytest.raises(ConfigError, match="bart=null: load the network that the config names"):
         build_enclap(CONFIG, SIZES, bart.tokenizer, LENGTH, bart)
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9))
+    with pytest.raises(ConfigError, match=r"bart=.*: is a gpt2, not a BART; name one such as face"):
+        build_enclap(published, SIZES, tokenizer, LENGTH, LanguageModel(gpt2, tokenizer))
     data = batch(tokenizer)
     features = data.audio.features.clone()
     features[0, 0, 0] = SIZES.codebook_size  # the mask id is no code

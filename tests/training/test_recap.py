@@ -190,6 +190,19 @@ def test_a_caption_ends_with_its_first_end_token() -> None:
     assert torch.equal(cut_at_end(expected, 13, 0), expected)
 
 
+def test_what_follows_the_first_end_token_is_no_target() -> None:
+    trainer = small_trainer().eval()
+    batch = RetrievedCaptions(Fixed(WORDS), FOUND).batch(0, 0)
+    two = batch.token_ids.clone()
+    two[:, :, 5:7] = torch.tensor([7, WORDS.eos_token_id])
+    with torch.no_grad():
+        first, second = (
+            trainer(RetrievalBatch(batch.audio, ids, prompts=batch.prompts), torch.Generator())
+            for ids in (batch.token_ids, two)
+        )
+    assert float(first["loss"]) == float(second["loss"])
+
+
 # -- what is retrieved
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.codecs.code_encoder import CodeEncoder
 from dac_diffusion.encoders.mel_patches import MelPatchEncoder
-from dac_diffusion.errors import ConfigError
+from dac_diffusion.errors import CheckpointError, ConfigError
 from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.systems import load_captioner
 from dac_diffusion.training.run import train
@@ -112,6 +112,37 @@ def test_codes_of_the_spectrogram_with_the_small_encoders_vector(
     assert torch.allclose(audio.pooled, vector, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["autoregressive", "clap_art", "ced_llama", "ced_bart"])
+def test_a_training_goes_on_from_another_captioner(name: str, tmp_path: Path, scenes: Path) -> None:
+    """With its words and weights; steps of no size change nothing."""
+    initial = trained(name, tmp_path / "first", scenes)
+    folder = tmp_path / "first/model"
+    encoder = {"autoregressive": ("encoder.pretrained=" + str(folder),)}.get(
+        name,
+        (
+            f"encoder.name={'codes' if name == 'clap_art' else 'ced'}",
+            f"encoder.weights={folder}/encoder",
+        ),
+    )
+    still = ("loop.learning_rate=1e-12", "loop.weight_decay=0", "text.vocabulary_size=300")
+    again = trained(
+        name, tmp_path / "second", scenes, f"initial_model={folder}", "seed=5", *encoder, *still
+    )
+    assert again.tokenizer.get_vocab() == initial.tokenizer.get_vocab()
+    for part in ("network", "projection"):
+        before, after = (getattr(c, part).state_dict() for c in (initial, again))
+        assert before.keys() == after.keys()
+        for key, tensor in before.items():
+            assert torch.allclose(tensor, after[key], atol=1e-6), key
+
+
+def test_another_kind_of_captioner_is_no_beginning(tmp_path: Path, scenes: Path) -> None:
+    with pytest.raises(CheckpointError, match="describes a DiffusionCaptioner"):
+        trained("enclap", tmp_path, scenes, "initial_model=builtin")
+    with pytest.raises(ConfigError, match="is a mbart, not a BART"):
+        trained("enclap", tmp_path, scenes, "initial_model=builtin-autoregressive")
+
+
 def test_without_the_sequence_vector(tmp_path: Path, scenes: Path) -> None:
     captioner = trained(
         "clap_art", tmp_path, scenes, "codec.sequence=none", "enclap.sequence_vector=false"
@@ -125,7 +156,6 @@ def test_without_the_sequence_vector(tmp_path: Path, scenes: Path) -> None:
     ("name", "overrides", "message"),
     [
         ("enclap", ["codec.weights=null"], "codec.weights: name the published weights of encodec"),
-        ("enclap", ["initial_model=builtin"], "initial_model: only for system=diffusion"),
         (
             "enclap",
             ["text.latent_space=split_bert", "text.split_bert.bert=random"],
