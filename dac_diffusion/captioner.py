@@ -151,8 +151,8 @@ class DiffusionCaptioner(DiffusionPipeline):
         audio_text_weight, likelihood_weight, agreement_weight, score_normalisation ("none" or
         "z_score", over the candidates of a window): the score, see ranking/hybrid.py; every
         caption's `parts` say what it is made of. error_threshold: candidates whose probability of
-        an error of language is above it come last (1: off), by error_detector
-        (ranking/error_filter.py).
+        an error of language is above it come last (1: off). error_detector: what finds that
+        probability (ranking/error_filter.py), by default the rules of ranking/rule_based_errors.py.
 
         callback: called with a CaptionStep for every window and step. progress: a bar over the
         recordings; by default for more than one, on a terminal. on_result: called with every

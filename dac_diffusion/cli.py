@@ -1,4 +1,4 @@
-"""The `dac-diffusion` command: caption, evaluate, train, prepare, info.
+"""The `dac-diffusion` command: caption, correct, evaluate, train, prepare, info.
 
 Nothing heavy is imported before a command runs, so that `--help` answers at once.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from dac_diffusion import __version__
-from dac_diffusion.commands import caption, evaluate, info, prepare, train
+from dac_diffusion.commands import caption, correct, evaluate, info, prepare, train
 from dac_diffusion.errors import DacError
 
 PROGRAM = "dac-diffusion"
@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(PROGRAM, description="Several different captions for a recording.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (caption, evaluate, train, prepare, info):
+    for module in (caption, correct, evaluate, train, prepare, info):
         module.add_parser(commands)
     return parser
 

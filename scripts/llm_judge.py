@@ -20,12 +20,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dac_diffusion.answer_cache import AnswerCache
+from dac_diffusion.chat_endpoint import ChatEndpoint
 from dac_diffusion.data.predictions import pair, read_predictions
 from dac_diffusion.data.tables import read_captions
 from dac_diffusion.errors import ConfigError, DacError
 from dac_diffusion.files import atomic_write
-from dac_diffusion.chat_endpoint import ChatEndpoint
-from dac_diffusion.metrics.judge_cache import VerdictCache
 from dac_diffusion.metrics.llm_judge import JudgedCaption, estimate_cost, judge, report
 
 URL_VARIABLE = "DAC_DIFFUSION_JUDGE_URL"
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.allow_missing,
     )
     captions = [JudgedCaption(c.file_name, c.captions[0], c.references) for c in pairing.clips]
-    with VerdictCache(arguments.cache or arguments.output.with_suffix(".cache.jsonl")) as cache:
+    with AnswerCache(arguments.cache or arguments.output.with_suffix(".cache.jsonl")) as cache:
         estimate = estimate_cost(captions, endpoint, cache)
         print(
             f"{len(captions)} captions, {arguments.model} at {endpoint.place}: "

@@ -16,6 +16,7 @@ from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
 from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.errors import AudioError, ConfigError
 from dac_diffusion.ranking.agreement import mean_agreement
+from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
 from dac_diffusion.text.contextual_space import ContextualSpace
 from dac_diffusion.text.faults import is_well_formed
 from dac_diffusion.text.tokenizer import encode_captions, normalise_caption
@@ -342,6 +343,14 @@ def test_what_a_detector_dislikes_comes_last(captioner: DiffusionCaptioner) -> N
             samples, RATE, num_captions=6, error_threshold=off, error_detector=detector
         ).captions
         assert [c.text for c in found] == [c.text for c in plain]
+
+
+def test_without_a_detector_the_rules_find_errors(captioner: DiffusionCaptioner) -> None:
+    samples = noise(1.0)
+    found = captioner(samples, RATE, num_captions=6, num_candidates=20, error_threshold=0.9)
+    probabilities = RuleBasedErrorDetector().probabilities([c.text for c in found.captions])
+    assert probabilities == sorted(probabilities)
+    assert [c.parts.error_probability for c in found.captions if c.parts] == probabilities
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dac_diffusion.errors import ConfigError
 from dac_diffusion.chat_endpoint import ChatEndpoint, EndpointError, RefusedRequestError
+from dac_diffusion.errors import ConfigError
 from tests.metrics.stub_endpoint import KEY, Asked, Reply, completion, serving
 
 DROPPED = Reply(drop=True)

@@ -131,12 +131,13 @@ def test_settings_reach_the_captioner(
 def test_jsonl_says_what_a_score_is_made_of(
     checkpoint: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = ["--likelihood-weight", "0", "--agreement-weight", "2"]
+    weights = ["--likelihood-weight", "0", "--agreement-weight", "2", "--error-threshold", "0.9"]
     assert caption(checkpoint, recordings / "clip_0.wav", "--format", "jsonl", *weights) == 0
     (row,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     for entry in row["captions"]:
         parts = entry["scores"]
-        assert list(parts) == ["cosine", "agreement"]
+        assert list(parts) == ["cosine", "agreement", "error_probability"]
+        assert parts["error_probability"] in (0, 1)
         expected = parts["cosine"] + 2 * parts["agreement"]
         assert entry["score"] == pytest.approx(expected, abs=3e-4)
 

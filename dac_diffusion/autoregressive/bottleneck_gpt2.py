@@ -35,12 +35,13 @@ class BottleneckCrossAttention(GPT2Attention):
     def __init__(self, config: GPT2Config, layer: int) -> None:
         super().__init__(config, is_cross_attention=True, layer_idx=layer)
         width, bottleneck = config.hidden_size, getattr(config, BOTTLENECK)
-        if bottleneck < 1 or self.head_dim % bottleneck:
+        of_head = width // config.num_attention_heads
+        if bottleneck < 1 or of_head % bottleneck:
             raise ConfigError(
-                f"bottleneck={bottleneck}: must divide the {self.head_dim} numbers of a head"
+                f"bottleneck={bottleneck}: must divide the {of_head} numbers of a head"
             )
         narrow = width // bottleneck
-        self.head_dim, self.split_size = self.head_dim // bottleneck, narrow
+        self.head_dim, self.split_size = of_head // bottleneck, narrow
         # Read by newer versions of transformers; older ones take the width of the values.
         self.scaling = self.head_dim**-0.5 if config.scale_attn_weights else 1.0
         self.c_attn = Conv1D(2 * narrow, width)  # keys and values, of the audio
@@ -113,6 +114,9 @@ def build_gpt2(
         resid_pdrop=sizes.dropout,
         embd_pdrop=sizes.dropout,
         attn_pdrop=sizes.dropout,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     network = BottleneckGPT2(bottleneck_config(config, bottleneck))
     _take_tokens(network, tokenizer)

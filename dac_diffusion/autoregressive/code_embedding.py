@@ -25,7 +25,7 @@ class CodeEmbedding(ModelMixin, ConfigMixin):
     """Embeddings [vector][<s>][code 1]...[code T][</s>] of every clip, T + 3 of them.
 
     A code's embedding is the sum over its N codebooks, each with a table of its own. The id
-    `mask_id` (= num_entries) stands for a code that is hidden: its vector is zero and stays so.
+    `mask_id` (= codebook_size) stands for a code that is hidden: its vector is zero and stays so.
     BART gives the vector no position and <s> the first one; see bart.shift_encoder_positions.
 
     max_codes: of a longer clip the first ones are read; 1021 fill the 1024 places of the published
@@ -42,15 +42,15 @@ class CodeEmbedding(ModelMixin, ConfigMixin):
     def __init__(
         self,
         num_codebooks: int,
-        num_entries: int,
-        vector_dim: int,
+        codebook_size: int,
+        pooled_dim: int,
         width: int,
         max_codes: int = 1021,
         sequence_vector: bool = True,
     ) -> None:
         super().__init__()
-        rows = -(-(num_entries + 1) // ROW_MULTIPLE) * ROW_MULTIPLE
-        self.mask_id = num_entries
+        rows = -(-(codebook_size + 1) // ROW_MULTIPLE) * ROW_MULTIPLE
+        self.mask_id = codebook_size
         tables = [nn.Embedding(rows, width, padding_idx=self.mask_id) for _ in range(num_codebooks)]
         self.frame = nn.Embedding(2, width)  # <s>, </s>
         with torch.no_grad():
@@ -59,7 +59,7 @@ class CodeEmbedding(ModelMixin, ConfigMixin):
         self.tables = nn.ModuleList(tables)
         self.vector_in = None
         if sequence_vector:
-            self.vector_in = nn.Linear(vector_dim, width)
+            self.vector_in = nn.Linear(pooled_dim, width)
             nn.init.normal_(self.vector_in.weight, std=INITIAL_STD)
             nn.init.zeros_(self.vector_in.bias)
 
@@ -89,7 +89,7 @@ class CodeEmbedding(ModelMixin, ConfigMixin):
 
         masked: whether some may be hidden already, that is, be `mask_id`.
         """
-        codes, entries = audio.features, self.config.num_entries
+        codes, entries = audio.features, self.config.codebook_size
         if codes.is_floating_point():
             raise ConfigError(
                 f"the audio encoder gives features of type {codes.dtype}, but this model reads "
@@ -115,7 +115,7 @@ class CodeEmbedding(ModelMixin, ConfigMixin):
             raise DataError(
                 f"an audio code is {lowest if lowest < 0 else highest}, but this model's codebooks "
                 f"have {entries} entries, 0 to {entries - 1}; choose the codes it was trained "
-                "with, or train one with as many num_entries as the codec has"
+                "with, or train one with the codec's own codebook_size"
             )
 
     def forward(self, audio: AudioFeatures) -> tuple[Tensor, Tensor]:

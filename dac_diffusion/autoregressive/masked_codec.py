@@ -63,11 +63,11 @@ class MaskedCodecHeads(nn.Module):
     """
 
     def __init__(
-        self, width: int, num_codebooks: int, num_entries: int, decay: float = 0.5
+        self, width: int, num_codebooks: int, codebook_size: int, decay: float = 0.5
     ) -> None:
         super().__init__()
         self.decay = decay
-        heads = [nn.Linear(width, num_entries) for _ in range(num_codebooks)]
+        heads = [nn.Linear(width, codebook_size) for _ in range(num_codebooks)]
         for head in heads:  # as BART's own layers begin
             nn.init.normal_(head.weight, std=0.02)
             nn.init.zeros_(head.bias)

@@ -29,13 +29,21 @@ def ranking_of_call(
 ) -> RankingSettings:
     """How a call ranks; what is None comes from the checkpoint's `config`.
 
-    default_weights: instead of the checkpoint's. A detector without a threshold has the usual one.
-    Raises ConfigError for values that make no sense.
+    default_weights: instead of the checkpoint's. A detector without a threshold has the usual one,
+    a threshold without a detector the one of rules. Raises ConfigError for values that make no
+    sense.
     """
     weights = default_weights or RankingWeights(
         config.audio_text_weight, config.likelihood_weight, config.agreement_weight
     )
     threshold = given_or(error_threshold, config.error_threshold)
+    if threshold is None and error_detector is not None:
+        threshold = ERROR_THRESHOLD
+    if threshold is not None and error_detector is None:
+        # Here, because most calls do without its word lists.
+        from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
+
+        error_detector = RuleBasedErrorDetector()
     settings = RankingSettings(
         RankingWeights(
             given_or(audio_text_weight, weights.audio_text),
@@ -43,7 +51,7 @@ def ranking_of_call(
             given_or(agreement_weight, weights.agreement),
         ),
         given_or(score_normalisation, config.score_normalisation),
-        ERROR_THRESHOLD if threshold is None and error_detector is not None else threshold,
+        threshold,
         error_detector,
     )
     settings.check()

@@ -59,14 +59,14 @@ class CodeEncoder(ModelMixin, ConfigMixin):
         window_seconds: float | None = None,
     ) -> None:
         super().__init__()
-        self.codec: Any = codec_class(codec_name)(**(codec_config or {}))
-        self.sequence_encoder: Any = None
         if sequence_name == OF_THE_CODEC and codec_name != "rvq":
             raise ConfigError(f"sequence_name='codec': {codec_name} has no vector of its own")
+        if sequence_name == "codes":
+            raise ConfigError("sequence_name='codes': give an encoder of features")
+        self.codec: Any = codec_class(codec_name)(**(codec_config or {}))
+        self.sequence_encoder: Any = None
         if sequence_name not in (None, OF_THE_CODEC):
             self.sequence_encoder = encoder_class(sequence_name)(**(sequence_config or {}))
-            if hasattr(self.sequence_encoder, "codebook_size"):
-                raise ConfigError(f"sequence_name={sequence_name!r}: give an encoder of features")
         self.sampling_rate: int = max(part.sampling_rate for part in self._parts())
         self.window_is_limit: bool = getattr(self.codec, "window_is_limit", False)
         self.window_seconds = _window(window_seconds, self.codec, self.window_is_limit)

@@ -72,7 +72,9 @@ def read_codec_settings(
         )
     try:
         config = config_class.from_dict(content)
-        return {name: _as_json(getattr(config, name)) for name in names}
+        settings = {name: _as_json(getattr(config, name)) for name in names}
+        _check_kinds(settings, config_class)
+        return settings
     except Exception as error:  # which kinds depends on the version of transformers
         raise _no_codec(path, kind, error) from error
 
@@ -90,9 +92,27 @@ def make_config(config_class: Any, given: dict[str, Any], names: Iterable[str], 
             f"{', '.join(names)}"
         )
     try:
+        _check_kinds(given, config_class)
         return config_class(**given)
     except Exception as error:  # which kinds depends on the version of transformers
         raise ConfigError(f"{label}: {_short(error)}") from error
+
+
+def _check_kinds(settings: dict[str, Any], config_class: Any) -> None:
+    """Raise ValueError for a text where a number belongs and the like, in every version."""
+    defaults = config_class()
+    for name, value in settings.items():
+        default = getattr(defaults, name)
+        if default is not None and _kind(value) is not _kind(default):
+            raise ValueError(f"{name}={value!r} is not possible")
+
+
+def _kind(value: Any) -> type:
+    """bool, str, float for every number, list for every sequence of numbers."""
+    if isinstance(value, list | tuple):
+        return list if all(_kind(part) is float for part in value) else object
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float if number else type(value)
 
 
 def load_codec_weights(module: nn.Module, folder: Path, kind: CodecKind) -> None:

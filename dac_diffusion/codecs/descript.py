@@ -51,9 +51,9 @@ class DescriptCodec(ModelMixin, ConfigMixin):
     no vector of their own. num_codebooks: the first N of the model's 32 (None: all); each codes
     what those before it have left.
 
-    The network looks ahead, and silence behind a clip would change its last 9 frames. So every
-    layer is shown nothing behind a clip, as if the clip, in whole frames, were alone; its codes
-    are those of DacModel for it alone.
+    The network looks ahead, and silence behind a clip would change up to 9 of its last frames. So
+    every layer is shown nothing behind a clip, as if the clip, in whole frames, were alone; its
+    codes are those of DacModel for it alone.
 
     descript_config: settings of DacConfig that differ from those of descript/dac_24khz.
     Raises ConfigError for settings that make no model.

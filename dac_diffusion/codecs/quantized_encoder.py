@@ -33,9 +33,9 @@ class QuantizedEncoder(ModelMixin, ConfigMixin):
         quantizer_config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if encoder_name == "codes":
+            raise ConfigError("encoder_name='codes': its features are codes already")
         self.encoder: Any = encoder_class(encoder_name)(**(encoder_config or {}))
-        if hasattr(self.encoder, "codebook_size"):
-            raise ConfigError(f"encoder_name={encoder_name!r}: its features are codes already")
         self.quantizer = ResidualQuantizer(**(quantizer_config or {}))
         if self.encoder.feature_dim != self.quantizer.feature_dim:
             raise ConfigError(

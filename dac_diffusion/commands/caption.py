@@ -74,13 +74,13 @@ def _add_ranking_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--agreement-weight",
         type=float,
-        help="of the agreement with the other candidates (same); 2 is a good value",
+        help="of the agreement with the other candidates (same), for instance 2",
     )
     add("--score-normalisation", help="of these three before they are weighted: none, z_score")
     add(
         "--error-threshold",
         type=float,
-        help="probability of a language error above which a candidate comes last, e.g. 0.9; 1: off",
+        help="candidates with errors of language, found by rules, come last: 0.9 (1: off)",
     )
 
 

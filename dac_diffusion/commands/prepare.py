@@ -112,7 +112,7 @@ def _add_quantizer(kinds: argparse._SubParsersAction) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
     add("--stages", type=int, default=16, metavar="N", help="codebooks (16)")
     add("--entries", type=int, default=1024, metavar="N", help="of each codebook (1024)")
-    add("--steps", type=int, default=100, metavar="N", help="batches for each codebook (100)")
+    add("--steps", type=int, default=50, metavar="N", help="batches for each codebook (50)")
     add("--batch-frames", type=int, default=32768, metavar="N", help="of a batch (32768)")
     add("--normalise", action="store_true", help="every dimension to mean 0 and variance 1 first")
     add("--seed", type=int, default=0, help="the same seed gives the same codebooks (0)")

@@ -20,13 +20,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dac_diffusion import __version__
+from dac_diffusion.answer_cache import AnswerCache
+from dac_diffusion.chat_endpoint import ChatEndpoint, EndpointError, RefusedRequestError
 from dac_diffusion.errors import ConfigError, DacError
-from dac_diffusion.chat_endpoint import (
-    ChatEndpoint,
-    EndpointError,
-    RefusedRequestError,
-)
-from dac_diffusion.metrics.judge_cache import Verdict, VerdictCache
 from dac_diffusion.text.words import tokenize
 
 # Any change to the texts below needs a new version: it is part of the cache's keys.
@@ -64,8 +60,20 @@ REFUSALS_UNTIL_END = 3
 CHARACTERS_PER_TOKEN = 4
 # Around the two texts of a request; the answer is like the form at the end of the prompt.
 ANSWER_CHARACTERS = 64
-NO_WORDS = Verdict(0.0, 0.0, 0.0, 0.0)
 _OBJECT = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's values of one caption, from 0 (worst) to 10."""
+
+    score: float
+    correctness: float
+    completeness: float
+    fluency: float
+
+
+NO_WORDS = Verdict(0.0, 0.0, 0.0, 0.0)
 
 
 class MalformedAnswerError(DacError):
@@ -119,7 +127,7 @@ class Judgement:
 
 
 def estimate_cost(
-    captions: Sequence[JudgedCaption], endpoint: ChatEndpoint, cache: VerdictCache
+    captions: Sequence[JudgedCaption], endpoint: ChatEndpoint, cache: AnswerCache
 ) -> CostEstimate:
     """What judging would send that the cache does not hold; sends nothing."""
     left = _unanswered(captions, endpoint, cache).values()
@@ -134,7 +142,7 @@ def estimate_cost(
 def judge(
     captions: Sequence[JudgedCaption],
     endpoint: ChatEndpoint,
-    cache: VerdictCache,
+    cache: AnswerCache,
     concurrency: int = 4,
     on_answer: Callable[[], object] | None = None,
 ) -> Judgement:
@@ -150,10 +158,10 @@ def judge(
         raise ConfigError(f"concurrency {concurrency}: give at least 1")
     left = _unanswered(captions, endpoint, cache)
     try:
-        works = any(cache_key(caption, endpoint) in cache for caption in captions)
+        works = any(_kept(cache_key(caption, endpoint), cache) for caption in captions)
         failed = _ask_all(left, endpoint, cache, concurrency, works, on_answer)
     except EndpointError as error:
-        kept = sum(key in cache for key in left)
+        kept = sum(_kept(key, cache) is not None for key in left)
         raise EndpointError(
             f"{error}; {kept} of {len(left)} new verdicts are kept in {cache.path}, and the same "
             "command goes on from there"
@@ -162,12 +170,9 @@ def judge(
     failures = {}
     for caption in captions:
         key = cache_key(caption, endpoint)
-        if not tokenize(caption.caption):
-            verdicts.append(NO_WORDS)
-        elif key in cache:
-            verdicts.append(cache[key])
-        else:
-            verdicts.append(None)
+        verdict = _kept(key, cache) if tokenize(caption.caption) else NO_WORDS
+        verdicts.append(verdict)
+        if verdict is None:
             failures[caption.file_name] = failed[key]
     return Judgement(verdicts, failures)
 
@@ -231,17 +236,22 @@ def _host(endpoint: ChatEndpoint) -> str:
 
 
 def _unanswered(
-    captions: Sequence[JudgedCaption], endpoint: ChatEndpoint, cache: VerdictCache
+    captions: Sequence[JudgedCaption], endpoint: ChatEndpoint, cache: AnswerCache
 ) -> dict[str, JudgedCaption]:
     """By key, so that equal captions with equal references are asked for once."""
     keyed = {cache_key(c, endpoint): c for c in captions if tokenize(c.caption)}
-    return {key: caption for key, caption in keyed.items() if key not in cache}
+    return {key: caption for key, caption in keyed.items() if _kept(key, cache) is None}
+
+
+def _kept(key: str, cache: AnswerCache) -> Verdict | None:
+    """The verdict that the cache holds."""
+    return parse_verdict(cache[key]) if key in cache else None
 
 
 def _ask_all(
     left: dict[str, JudgedCaption],
     endpoint: ChatEndpoint,
-    cache: VerdictCache,
+    cache: AnswerCache,
     concurrency: int,
     works: bool,
     on_answer: Callable[[], object] | None,
@@ -275,7 +285,7 @@ def _ask_all(
 
 
 def _ask(
-    key: str, caption: JudgedCaption, endpoint: ChatEndpoint, cache: VerdictCache, stop: Event
+    key: str, caption: JudgedCaption, endpoint: ChatEndpoint, cache: AnswerCache, stop: Event
 ) -> None:
     answer = ""
     for attempt in range(ANSWERS_PER_CAPTION):
@@ -290,9 +300,9 @@ def _ask(
                 "model": endpoint.model,
                 "host": _host(endpoint),
                 "prompt_version": PROMPT_VERSION,
-                "answer": answer,
+                **asdict(verdict),
             }
-            cache.add(key, verdict, notes)
+            cache.add(key, answer, notes)
             return
     shown = " ".join(answer.split())[:80]
     raise MalformedAnswerError(f"{ANSWERS_PER_CAPTION} answers without the four grades: {shown!r}")

@@ -12,14 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from dac_diffusion.ranking.caption_words import (
+from dac_diffusion.ranking.caption_vocabulary import (
+    ANEW,
+    DOUBLED_ON_PURPOSE,
+    SPANS_AND_SONGS,
+    WITH_CLAUSE,
     WITHOUT_OBJECT,
-    TaggedCaption,
-    is_verb_form,
-    lemma,
-    tag_caption,
 )
+from dac_diffusion.ranking.parts_of_speech import TaggedCaption, is_verb_form, lemma, tag_caption
 from dac_diffusion.text.faults import ends_on_function_word
 
 NO_WORDS = "no words"
@@ -32,25 +34,12 @@ MISSING_SUBJECT = "missing subject"
 MISSING_CONJUNCTION = "missing conjunction"
 
 LONGEST_REPETITION = 4
-# Sounds that are written twice on purpose, and words of degree.
-_DOUBLED_ON_PURPOSE = frozenset(
-    "baa bah bang beep boom buzz choo chug clang click clip clop coo ding dong go ha knock meow moo oink "
-    "on pop pow quack ring tap tick tock very woof".split()
-)
-# What a repeated event may hold without being one: "then another dog barks".
-_ANEW = frozenset("again another different more other others same second third".split())
-_SPANS = frozenset(
-    "bit brief couple entire few full half little long lot moment moments number second seconds short "
-    "third time times way whole".split()
-)
-# Their objects may be clauses: "it sounds like", "making keys jingle".
-_WITH_CLAUSE = frozenset("feel have hear help let listen make say see watch".split())
 _BEGINNERS = "sbhf"  # the tags that begin a new part of a caption
 _FRAGMENTS = re.compile(
     r"d(?=[spcbhfdx,t]|$)"  # an article without its noun: "a of", "a and"
-    r"|p(?=[scbhf,x]|$)"  # a preposition without its object: "with and"
-    r"|xr?(?=[scb,])"  # an auxiliary without its verb: "is while"
-    r"|ss|sc|cc"  # "while as", "as and", "and or"
+    r"|p(?=[sbhf,x]|$)|(?<!G)p(?=c)"  # a preposition without its object: "with and"
+    r"|x(?=[scb,])"  # an auxiliary without its verb: "is while"
+    r"|ss|sc"  # "while as", "as and"
     r"|f(?:[csh]|P?$)"  # "followed and", "followed by"
 )
 
@@ -74,45 +63,74 @@ class RuleBasedErrorDetector:
 
 def _repeats_words(tagged: TaggedCaption) -> bool:
     """Whether one to four words follow themselves directly."""
-    words = [word for word in tagged.words if word.isalnum()]
+    kept = [at for at, word in enumerate(tagged.words) if word.isalnum()]
+    words = [tagged.words[at] for at in kept]
+    tags = "".join(tagged.tags[at] for at in kept)
     for size in range(1, LONGEST_REPETITION + 1):
         for start in range(len(words) - 2 * size + 1):
             first = words[start : start + size]
-            if first == words[start + size : start + 2 * size]:
-                if not _DOUBLED_ON_PURPOSE.issuperset(first):
-                    return True
+            if first != words[start + size : start + 2 * size]:
+                continue
+            idiom = re.fullmatch("[rPj]c", tags[start : start + size])  # "over and over and"
+            if not idiom and not DOUBLED_ON_PURPOSE.issuperset(first):
+                return True
     return False
 
 
 def _repeats_event(tagged: TaggedCaption) -> bool:
     """Whether the same is said to happen twice: "a dog barks and a dog barking"."""
     events = list(_events(tagged))
-    for at, (words, lemmas) in enumerate(events):
-        for further, (other_words, other_lemmas) in enumerate(events[at + 1 :]):
-            if len(words) > 2 and words == other_words and "again" not in words:
+    for at, event in enumerate(events):
+        for other in events[at + 1 :]:
+            if len(event.words) > 2 and event.words == other.words and "again" not in event.words:
                 return True
-            if _ANEW.intersection(lemmas + other_lemmas):
-                continue
-            shared = min(len(lemmas), len(other_lemmas))
-            # A single word is no event of its own, unless both say no more and nothing is between.
-            enough = shared > 1 or (shared == 1 and lemmas == other_lemmas and further == 0)
-            if enough and lemmas[:shared] == other_lemmas[:shared]:
+            shared = min(len(event.told), len(other.told))
+            if shared > 1 and event.told[:shared] == other.told[:shared]:
                 return True
-    return False
+            if event.who_does and event.who_does == other.who_does:
+                return True
+    return _repeats_around_conjunction(tagged)
 
 
-def _events(tagged: TaggedCaption) -> Iterator[tuple[list[str], list[str]]]:
-    """The words between conjunctions, and of them those that matter, without inflection."""
+@dataclass(frozen=True)
+class _Event:
+    """What is told between two conjunctions: in its words, and without inflection and articles.
+
+    who_does: that up to the verb, where there is one. Both are empty for what happens anew.
+    """
+
+    words: list[str]
+    told: list[str]
+    who_does: list[str]
+
+
+def _events(tagged: TaggedCaption) -> Iterator[_Event]:
     for match in re.finditer(r"f?P?((?:(?![scbhf,t]).)+)", tagged.tags):
-        words = tagged.words[match.start(1) : match.end(1)]
-        tags = match[1]
-        if re.search("[nNEVG]", tags):
-            told = [
-                lemma(word)
-                for word, tag in zip(words, tags, strict=True)
-                if tag not in "dxy" and not (tag == "r" and word.endswith("ly"))
-            ]
-            yield words, told
+        words, tags = tagged.words[match.start(1) : match.end(1)], match[1]
+        if not re.search("[nNEVG]", tags):
+            continue
+        kept = [
+            (lemma(word), tag)
+            for word, tag in zip(words, tags, strict=True)
+            if tag not in "dxy" and not (tag == "r" and word.endswith("ly"))
+        ]
+        told = [word for word, _ in kept]
+        if not ANEW.isdisjoint(told):  # "then another dog barks"
+            yield _Event(words, [], [])
+            continue
+        verb = next((at for at, (_, tag) in enumerate(kept) if tag in "VG"), 0)
+        yield _Event(words, told, told[: verb + 1] if verb else [])
+
+
+def _repeats_around_conjunction(tagged: TaggedCaption) -> bool:
+    """Whether it says "cries and cries", or "rapidly and rapidly"."""
+    words, tags = tagged.words, tagged.tags
+    for at in range(1, len(words) - 1):
+        before, after = words[at - 1], words[at + 1]
+        named = tags[at + 1] in "VGE" or after.endswith("ly")
+        if tags[at] == "c" and named and lemma(before) == lemma(after):
+            return True
+    return False
 
 
 def _breaks_phrase(tagged: TaggedCaption) -> bool:
@@ -121,9 +139,7 @@ def _breaks_phrase(tagged: TaggedCaption) -> bool:
         return True
     return any(
         word == "of" and (tag in "pscbhfxydT," or (tag == "r" and before.endswith("ly")))
-        for word, tag, before in zip(
-            tagged.words[1:], tagged.tags, tagged.words, strict=False
-        )
+        for word, tag, before in zip(tagged.words[1:], tagged.tags, tagged.words, strict=False)
     )
 
 
@@ -140,7 +156,7 @@ def _parts(tagged: TaggedCaption) -> Iterator[_Part]:
     words, tags = tagged.words, tagged.tags
     begins = [at for at in range(len(words)) if tags[at] in _BEGINNERS or words[at] in ".;"]
     edges = [0, *begins, len(words)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         opened = start in begins
         yield _Part(words[start] if opened else "", words[start + opened : end],
                     tags[start + opened : end])  # fmt: skip
@@ -162,9 +178,9 @@ def _is_only_a_thing(part: _Part) -> bool:
     """Whether a part names something, such as a dog, but nothing that is heard of it."""
     if re.search("[VGxy]", part.tags):
         return False
-    if part.opener in ("while", "as", "when", "whilst"):
-        if not any(is_verb_form(word) for word in part.words) and part.tags.strip(","):
-            return bool(re.match(",?[^pPr]", part.tags)) or "E" in part.tags
+    begins_clause = part.opener in ("while", "as", "when", "whilst")
+    if begins_clause and not any(is_verb_form(word) for word in part.words):
+        return bool(re.match(",?[^pPr,]", part.tags))
     if "E" in part.tags:
         return False
     if part.opener == "":
@@ -175,7 +191,7 @@ def _is_only_a_thing(part: _Part) -> bool:
 
 def _subject_meets_no_verb(part: _Part) -> bool:
     """Whether a noun is followed by what only a verb may be followed by."""
-    for match in re.finditer("[nNEo]r+(?=[pPdsbfh,c]|$)", part.tags):  # "a woman briefly"
+    for match in re.finditer("[nNEo]r+(?=[pPdsbfh,]|c(?!r)|$)", part.tags):  # "a woman briefly"
         adverb, noun = part.words[match.end() - 1], part.words[match.start()]
         verb_before = re.search("[VGxy]", part.tags[: match.start()])
         if adverb.endswith("ly") and not verb_before and not is_verb_form(noun):
@@ -195,30 +211,31 @@ def _lacks_subject(tagged: TaggedCaption) -> bool:
     if re.search(r"^[Vx]|sV|sxG|(?<![dj])[dp]V", tagged.tags):
         return True
     for part in _parts(tagged):  # "while barks loudly"
-        alone = re.match("[NE](?:[rpPc,]|$)", part.tags)
-        if part.opener in ("while", "as", "when") and alone and not re.search("[VGx]", part.tags):
-            if part.words[0].endswith("s") and is_verb_form(part.words[0]):
+        if part.opener in ("while", "as", "when") and not re.search("[VGx]", part.tags):
+            alone = re.match("[NE](?:[rpPc,]|$)", part.tags)
+            if alone and part.words[0].endswith("s") and is_verb_form(part.words[0]):
                 return True
     return False
 
 
 def _lacks_conjunction(tagged: TaggedCaption) -> bool:
     words, tags = tagged.words, tagged.tags
-    # "a door opening a man screaming", "water pouring a machine hums"
-    if re.search(r"VV|Gd[jn]*n[Vx]|Gd[jn]*nG(?=[scbhf,]|$)|[VG][jn]*NG(?=[scbhf,]|$)", tags):
+    # "a door opening a man screaming"
+    if re.search(r"VV|Gd[jn]*nG(?=[scbhf,]|$)|[nNoEr][VG][jn]*NG(?=[scbhf,]|$)", tags):
         return True
     for at in range(len(words) - 1):  # "a dog barks a man speaks"
-        named = words[at + 1] in ("another", "people", "several", "someone", "something")
-        if tags[at] in "VG" and lemma(words[at]) in WITHOUT_OBJECT and (tags[at + 1] == "d" or named):
-            if not _SPANS.intersection(words[at + 2 : at + 4]):
-                return True
+        named = words[at + 1] in ("another", "people", "several", "someone")
+        alone = tags[at] in "VG" and lemma(words[at]) in WITHOUT_OBJECT
+        span = SPANS_AND_SONGS.intersection(words[at + 2 : at + 5])
+        if alone and (named or tags[at + 1] == "d") and not span:
+            return True
     return any(_has_two_verbs(clause, opener) for clause, opener in _clauses(tagged))
 
 
 def _clauses(tagged: TaggedCaption) -> Iterator[tuple[str, str]]:
     """The tags between conjunctions, relative words and verbs that take a clause."""
     tags = "".join(
-        "|" if lemma(word) in _WITH_CLAUSE and tag in "VG" else tag
+        "|" if lemma(word) in WITH_CLAUSE and tag in "VG" else tag
         for word, tag in zip(tagged.words, tagged.tags, strict=True)
     )
     for match in re.finditer(r"(^|[scbhf,tlT|])([^scbhf,tlT|]*)", tags):
@@ -228,7 +245,7 @@ def _clauses(tagged: TaggedCaption) -> Iterator[tuple[str, str]]:
 def _has_two_verbs(clause: str, opener: str) -> bool:
     """Whether two finite verbs share a clause: "rain falls birds are chirping"."""
     verbs = [match.start() for match in re.finditer("[Vx]", clause)]
-    apart = sum(second - first > 1 for first, second in zip(verbs, verbs[1:], strict=False))
+    apart = sum(second - first > 1 for first, second in pairwise(verbs))
     # "as the train passes by the bell rings" is only in want of a comma.
     begins_with_clause = opener in ("s", "b", "cs", "hs", ",s", "cb", ",b") or clause[:1] in "pP"
     return apart > (1 if begins_with_clause else 0)

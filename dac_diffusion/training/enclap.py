@@ -163,11 +163,11 @@ def build_enclap(
     """Everything that is trained, for an encoder of some sizes.
 
     tokenizer: of the captions; max_length: their tokens; bart: what load_language_model made of
-    config.bart, with its own tokenizer; None: a small random one. Raises ConfigError where they do
-    not fit, or config.bart names another kind of network.
+    config.bart, or that of a captioner to go on from, with its tokenizer; None: a small random one.
+    Raises ConfigError where they do not fit, or the network is no BART.
     """
     if bart is None and config.bart is not None:
-        raise ConfigError(f"bart={config.bart or 'null'}: load the network that the config names")
+        raise ConfigError(f"bart={config.bart}: load the network that the config names")
     if bart is not None and bart.network.config.model_type != "bart":
         raise ConfigError(
             f"bart={config.bart}: is a {bart.network.config.model_type}, not a BART; name one such "
@@ -188,8 +188,8 @@ def build_enclap(
         network = bart.network.train()
     if max_length > network.config.max_position_embeddings:
         raise ConfigError(
-            f"max_length={max_length}: {config.bart} has "
-            f"{network.config.max_position_embeddings} positions; set it to at most as many"
+            f"max_length={max_length}: the network has {network.config.max_position_embeddings} "
+            "positions; set it to at most as many"
         )
     projection = CodeEmbedding(
         num_codebooks=sizes.num_codebooks,

@@ -103,6 +103,7 @@ def prepare_model(
     ema: ExponentialMovingAverage,
 ) -> nn.Module:
     """Return what stands for the model in training: itself, DDP, or after `shard` FSDP."""
+    model.zero_grad()  # an earlier training of its parts may have left gradients
     if sharded:
         return shard(model, optimizers, ema, accelerator.device)
     prepared: nn.Module = accelerator.prepare_model(model)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BartForConditionalGeneration
+from transformers import BartForConditionalGeneration, BartTokenizer
 
-from dac_diffusion.autoregressive.bart import (
-    build_bart,
-    is_shifted,
-    load_bart,
-    shift_encoder_positions,
-)
+from dac_diffusion.autoregressive.bart import build_bart, is_shifted, shift_encoder_positions
+from dac_diffusion.autoregressive.language_models import load_language_model
 from dac_diffusion.autoregressive.network import encode_audio
-from dac_diffusion.errors import CheckpointError
 from dac_diffusion.text.bert import as_caption_tokenizer
-from dac_diffusion.text.tokenizer import encode_captions, train_tokenizer
+from dac_diffusion.text.tokenizer import decode_captions, encode_captions, train_tokenizer
 from tests.autoregressive.test_code_embedding import codes, embedding
 from tests.autoregressive.tiny_bart import (
     POSITIONS,
@@ -39,12 +31,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     write_bart(folder)
     return folder
-
-
-@pytest.fixture
-def folder(whole: Path, tmp_path: Path) -> Path:
-    """A BART folder to damage."""
-    return Path(shutil.copytree(whole, tmp_path / "bart"))
 
 
 # Positions
@@ -68,7 +54,8 @@ def published_encoding(
     bias = (1.0 - mask[:, None, None, :].float()) * hole  # (B, 1, 1, S)
     bias = bias.expand(-1, -1, mask.shape[1], -1)
     for layer in encoder.layers:
-        hidden = layer(hidden, bias)
+        output = layer(hidden, bias)
+        hidden = output[0] if isinstance(output, tuple) else output  # by version of transformers
     return hidden
 
 
@@ -146,7 +133,7 @@ def same_weights(one: BartForConditionalGeneration, other: BartForConditionalGen
 @pytest.mark.parametrize("with_head", [True, False])
 def test_a_published_bart_is_loaded(tmp_path: Path, with_head: bool) -> None:
     network = write_bart(tmp_path, with_head)
-    bart = load_bart(tmp_path)
+    bart = load_language_model(tmp_path)
     assert same_weights(bart.network, network)
     assert not bart.network.training
     ids = torch.tensor([[0, 7, 9, 2]])
@@ -165,150 +152,22 @@ def test_names_and_types_of_older_files_are_understood(tmp_path: Path) -> None:
         weights[name] = torch.tensor([3.0])
     save_file(weights, path, {"format": "pt"})
     change_settings(tmp_path, dtype="float16")
-    found = load_bart(tmp_path).network
+    found = load_language_model(tmp_path).network
     assert found.dtype == torch.float32
     for name, value in network.half().float().state_dict().items():
         assert torch.equal(found.state_dict()[name], value), name
 
 
-def test_a_large_model_in_parts_is_loaded(tmp_path: Path) -> None:
-    network = write_bart(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    network.save_pretrained(tmp_path, max_shard_size="20KB")
-    parts = sorted(tmp_path.glob("model-*.safetensors"))
-    assert len(parts) > 1
-    assert same_weights(load_bart(tmp_path).network, network)
-    parts[1].unlink()
-    refused(tmp_path, "cannot be loaded as BartForConditionalGeneration")
-
-
-def test_settings_of_generation_are_left_to_the_call(folder: Path, tmp_path: Path) -> None:
-    network = load_bart(folder).network
-    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
-
-    def settings(of: BartForConditionalGeneration) -> dict[str, object]:
-        found = of.generation_config.to_diff_dict()
-        return {k: v for k, v in found.items() if k != "transformers_version"}
-
-    assert settings(network) == ids
-    network.save_pretrained(tmp_path / "saved")
-    again = BartForConditionalGeneration.from_pretrained(tmp_path / "saved")
-    assert settings(again) == ids
-    assert again.config.forced_eos_token_id is None
-
-
-@pytest.mark.parametrize("fast_file", [False, True])
-def test_its_tokenizer_begins_and_ends_captions_as_bart_does(folder: Path, fast_file: bool) -> None:
-    from transformers import BartTokenizer, PreTrainedTokenizerFast
-
-    published = BartTokenizer.from_pretrained(folder)
-    if fast_file:
-        published.save_pretrained(folder)
-        (folder / "vocab.json").unlink(missing_ok=True)
-        (folder / "merges.txt").unlink(missing_ok=True)
-        assert (folder / "tokenizer.json").is_file()
-    tokenizer = load_bart(folder).tokenizer
-    assert type(tokenizer) is PreTrainedTokenizerFast
+def test_its_tokenizer_begins_and_ends_captions_as_bart_does(whole: Path) -> None:
+    published, tokenizer = (
+        BartTokenizer.from_pretrained(whole),
+        load_language_model(whole).tokenizer,
+    )
     ids = encode_captions(tokenizer, CAPTIONS, 40)
     expected = published(CAPTIONS, padding="max_length", max_length=40)["input_ids"]
     assert ids.tolist() == expected
-    assert ids[0].tolist()[0] == 0
-    assert 2 in ids[0].tolist()
-    assert tokenizer.batch_decode(ids, skip_special_tokens=True) == CAPTIONS
     assert tokenizer.convert_ids_to_tokens(ids[0, :4].tolist()) == ["<s>", "a", "Ġdog", "Ġbark"]
-
-
-def refused(name: Path | str, message: str) -> None:
-    with pytest.raises(CheckpointError, match=message) as caught:
-        load_bart(name)
-    assert "\n" not in str(caught.value)
-
-
-def test_another_place_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "none", "none: there is no such folder; give the folder of a BART, or a Hub")
-    (tmp_path / "file").touch()
-    refused(tmp_path / "file", "file: is a file; give the folder of a BART")
-    (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", r"config\.json: is missing, so this is no complete checkpoint")
-
-
-def test_other_models_and_damaged_settings_are_refused(folder: Path) -> None:
-    change_settings(folder, model_type="mbart")
-    refused(folder, r"config\.json: describes a model of type 'mbart', not 'bart'; give a BART")
-    change_settings(folder, model_type="bart", d_model="wide")
-    refused(folder, "cannot be loaded as BartForConditionalGeneration")
-    change_settings(folder, d_model=WIDTH, decoder_start_token_id=None)
-    content = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**content, "decoder_start_token_id": None}))
-    refused(folder, r"config\.json: has no decoder_start_token_id; copy it again")
-    (folder / "config.json").write_text("{")
-    refused(folder, r"config\.json: damaged, not valid JSON")
-
-
-def test_damaged_weights_are_refused(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    refused(folder, r"model\.safetensors: damaged or cut off")
-    path.unlink()
-    torch.save({"weights": torch.zeros(2)}, folder / "pytorch_model.bin")
-    refused(folder, r"has no model\.safetensors; other formats \(pytorch_model\.bin\) are not read")
-
-
-def test_weights_that_do_not_fit_the_settings_are_refused(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    whole = load_file(path)
-
-    def written(**changes: torch.Tensor | None) -> None:
-        weights = {**whole, **{k.replace("__", "."): v for k, v in changes.items()}}
-        kept = {k: v for k, v in weights.items() if v is not None}
-        save_file(kept, path, {"format": "pt"})
-
-    written(model__encoder__layers__1__fc1__weight=None)
-    refused(folder, r"the weights lack model\.encoder\.layers\.1\.fc1\.weight; config\.json and")
-    written(classification_head__dense__weight=torch.zeros(2, 2))
-    refused(folder, r"beyond what config\.json describes, classification_head\.dense\.weight")
-    written(model__encoder__layers__1__fc1__bias=torch.zeros(7))
-    refused(folder, r"layers\.1\.fc1\.bias is \(7,\) instead of \(32,\); config\.json and the")
-
-
-def test_a_tokenizer_that_is_missing_or_of_another_model_is_refused(folder: Path) -> None:
-    vocabulary = json.loads((folder / "vocab.json").read_text())
-    more = {**vocabulary, "Ġrhinoceros": len(vocabulary)}
-    (folder / "vocab.json").write_text(json.dumps(more))
-    size = len(vocabulary)
-    refused(folder, rf"the tokenizer has {size + 1} tokens .*config\.json says {size} and")
-    (folder / "vocab.json").write_text("{")
-    refused(folder, "cannot be loaded as ")
-    (folder / "vocab.json").unlink()
-    refused(folder, r"has no tokenizer\.json \(nor vocab\.json with merges\.txt\)")
-
-
-def test_a_hub_id_that_was_downloaded_is_found(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, revision = tmp_path / "models--facebook--bart-tiny", "1" * 40
-    copy = Path(shutil.copytree(whole, model / "snapshots" / revision))
-    (model / "refs").mkdir()
-    (model / "refs" / "main").write_text(revision)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert load_bart("facebook/bart-tiny").network.config.d_model == WIDTH
-    (copy / "merges.txt").unlink()
-    refused("facebook/bart-tiny", "not downloaded before, and HF_HUB_OFFLINE is set; give the path")
-
-
-def test_a_hub_id_that_cannot_be_downloaded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(self: object, name: str, **options: object) -> None:
-        raise ConnectionError("[Errno -2] Name or service not known\nmore lines")
-
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", no_network)
-    refused(
-        "facebook/bart-that-is-not",
-        r"bart-that-is-not: no such folder here, and the Hugging Face Hub does not give it "
-        r"\(ConnectionError: .* not known more lines\); give the path of a BART folder",
-    )
+    assert decode_captions(tokenizer, ids) == CAPTIONS
 
 
 # From nothing
@@ -332,7 +191,7 @@ def test_a_small_bart_speaks_the_words_of_a_tokenizer(whole: Path) -> None:
     assert network.generation_config.forced_eos_token_id is None
     output = network(inputs_embeds=torch.randn(1, 40, 16), decoder_input_ids=torch.tensor([[3]]))
     assert output.logits.shape == (1, 1, len(ours))
-    published = build_bart(load_bart(whole).tokenizer, **sizes()).config
+    published = build_bart(load_language_model(whole).tokenizer, **sizes()).config
     assert (published.pad_token_id, published.bos_token_id, published.eos_token_id) == (1, 0, 2)
     assert published.decoder_start_token_id == 2  # <s> is in the captions
 

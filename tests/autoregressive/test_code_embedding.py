@@ -201,7 +201,7 @@ def test_codes_of_another_kind_are_refused() -> None:
         model(other)
     embedding(sequence_vector=False)(other)  # which has no use for it
     for value in (11, -1):
-        message = rf"an audio code is {value}, but .* have 10 entries, 0 to 9; .* num_entries"
+        message = rf"an audio code is {value}, but .* have 10 entries, 0 to 9; .* codebook_size"
         with pytest.raises(DataError, match=message):
             model(changed(audio, value))
     model.check(changed(audio, 10))  # the mask id

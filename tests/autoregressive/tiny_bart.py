@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import BartConfig, BartForConditionalGeneration
+from transformers import BartConfig, BartForConditionalGeneration, BartTokenizer
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 MERGES = ("d o", "do g", "Ġ dog", "Ġ b", "a r", "ar k", "Ġb ark", "r a", "i n", "ra in")
@@ -15,13 +15,14 @@ WIDTH, POSITIONS = 16, 32
 
 
 def write_bart_tokenizer(folder: Path) -> int:
-    """Write vocab.json, merges.txt and tokenizer_config.json; returns how many tokens there are."""
+    """Write vocab.json, merges.txt and tokenizer.json; returns how many tokens there are."""
     pieces = [*SPECIAL, *sorted(ByteLevel.alphabet()), *(m.replace(" ", "") for m in MERGES)]
     vocabulary = {piece: index for index, piece in enumerate([*pieces, "<mask>"])}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *MERGES, ""]), encoding="utf-8")
     settings = {"tokenizer_class": "BartTokenizer", "model_max_length": 512}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    BartTokenizer.from_pretrained(folder).save_pretrained(folder)
     return len(vocabulary)
 
 

@@ -76,8 +76,8 @@ def test_another_place_is_refused(which: int, whole: list[Path], tmp_path: Path)
     refused(
         which,
         whole[1 - which],
-        rf"config\.json: describes a model of type '{types[1 - which]}', not '{types[which]}'; give "
-        f"the folder of a {name} such as {example}",
+        rf"config\.json: describes a model of type '{types[1 - which]}', not '{types[which]}'; "
+        f"give the folder of a {name} such as {example}",
     )
 
 
@@ -105,7 +105,9 @@ def test_encodec_models_that_are_not_read(whole: list[Path], tmp_path: Path) -> 
     content = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**content, "normalize": True}))
     refused(
-        0, copy, r"config\.json: normalize is True, but only EncodecM?.*facebook/encodec_24khz$"
+        0,
+        copy,
+        r"config\.json: normalize is True, but only EnCodec models .*facebook/encodec_24khz$",
     )
 
 

@@ -81,9 +81,9 @@ def test_what_is_computed_for_a_clip_is_what_it_would_be_alone(
         own = waveform[row : row + 1, : lengths[row]]
         with torch.inference_mode():
             alone = model.encoder(own[:, None])
-        torch.testing.assert_close(hidden[row : row + 1, :, :count], alone, rtol=0, atol=1e-5)
+        torch.testing.assert_close(hidden[row : row + 1, :, :count], alone, rtol=0, atol=1e-4)
         # Silence behind it, which is what padding gives, changes the last frames: up to nine.
-        changed = (padded[row, :, :count] - alone[0]).abs().amax(dim=0) > 1e-5
+        changed = (padded[row, :, :count] - alone[0]).abs().amax(dim=0) > 1e-3
         assert 0 < changed.sum() <= 9
         assert not changed[:-9].any()
         assert not together.features[row, count:].any()
@@ -160,7 +160,7 @@ def test_weight_normalised_files(folder: Path, codec: DescriptCodec, tmp_path: P
         ({}, 33, "num_codebooks=33: this codec has 1 to 32"),
         ({}, 0, "num_codebooks=0: this codec has 1 to 32"),
         ({"width": 3}, None, "descript_config: width unknown; use the names of DacConfig: enc"),
-        ({"codebook_dim": "wide"}, None, "descript_config: .*codebook_dim"),
+        ({"codebook_dim": "wide"}, None, "descript_config: codebook_dim='wide' is not possible"),
     ],
 )
 def test_settings_that_make_no_codec(

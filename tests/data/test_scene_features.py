@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from dac_diffusion.codecs.quantizer_fitting import QuantizerFitting, fit_quantizer
+from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer
 from dac_diffusion.data.augmentation import AugmentationConfig
 from dac_diffusion.data.scene_cache import ScenePool, load_or_render_pool
 from dac_diffusion.data.scene_features import (
@@ -11,6 +13,8 @@ from dac_diffusion.data.scene_features import (
     SceneFeatures,
     encode_pool,
     load_or_encode_pool,
+    quantize_scenes,
+    real_frames,
 )
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
@@ -107,3 +111,35 @@ def test_features_are_computed_once_for_all_that_decides_them(
     for name in ("features", "pooled", "mask"):
         assert torch.equal(getattr(again, name), getattr(first, name))
         assert torch.equal(getattr(again, name), getattr(direct, name))
+
+
+def test_scenes_become_codes(encoder: ConvolutionalEncoder, pool: ScenePool) -> None:
+    features = encode(encoder, pool)
+    batches = real_frames(features, 20)
+    frames = int(features.mask.sum())
+    assert sum(map(len, batches)) == VIEWS * frames
+    expected = [features.features[v][features.mask] for v in range(VIEWS)]
+    assert sorted(map(tuple, torch.cat(batches).tolist())) == sorted(
+        map(tuple, torch.cat(expected).tolist())
+    )
+    quantizer = ResidualQuantizer(16, num_codebooks=3, codebook_size=8)
+    fit_quantizer(quantizer, batches, QuantizerFitting(4), progress=False)
+    coded = quantize_scenes(features, quantizer, progress=False)
+    assert coded.features.shape == (VIEWS, SCENES, 10, 3)
+    assert coded.features.dtype == torch.int16
+    assert coded.num_views == VIEWS
+    assert torch.equal(coded.pooled, features.pooled)
+    assert torch.equal(coded.mask, features.mask)
+    audio = coded.select(np.array([4, 0]), np.array([2, 1]))
+    assert audio.features.dtype == torch.long
+    assert audio.pooled.dtype == torch.float32
+    for row, (scene, view) in enumerate(((4, 2), (0, 1))):
+        own = features.mask[scene]
+        one = quantizer.codes(features.features[view, scene].float())
+        assert torch.equal(audio.features[row][own], one[own])
+        assert not audio.features[row][~own].any()
+    many = ResidualQuantizer(16, 1, 2**15 + 1)
+    many.codebooks[0, -1] = 1.0
+    assert quantize_scenes(features, many, progress=False).features.dtype == torch.int32
+    with pytest.raises(ValueError, match="features of width 16 do not fit a quantiser of width 8"):
+        quantize_scenes(features, ResidualQuantizer(8))

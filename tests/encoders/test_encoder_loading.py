@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dac_diffusion.encoders.loading import load_encoder, random_encoder
+from dac_diffusion.encoders.loading import encoder_name, load_encoder, random_encoder
 from dac_diffusion.errors import CheckpointError, ConfigError
 
 
-@pytest.mark.parametrize("name", ["beats", "ced", "htsat"])
+@pytest.mark.parametrize("name", ["beats", "ced", "htsat", "codes"])
 @torch.inference_mode()
 def test_a_random_encoder_saved_and_loaded_by_its_name(name: str, tmp_path: Path) -> None:
     encoder = random_encoder(name, seed=3)
@@ -29,6 +29,7 @@ def test_a_random_encoder_saved_and_loaded_by_its_name(name: str, tmp_path: Path
     assert torch.equal(again.features, expected.features)
     other = random_encoder(name, seed=4)(seconds, lengths)
     assert not torch.equal(other.features, expected.features)
+    assert encoder_name(loaded) == name
 
 
 @pytest.mark.parametrize("name", ["beats", "ced", "htsat"])
@@ -49,6 +50,10 @@ def test_what_does_not_exist(tmp_path: Path) -> None:
         load_encoder("panns", tmp_path)
     with pytest.raises(ConfigError, match="the small encoder has no such setting"):
         load_encoder("small", "builtin", frequency_pooling="mean")
+    with pytest.raises(ConfigError, match="frequency_pooling: codes have no such setting; it"):
+        load_encoder("codes", tmp_path, frequency_pooling="mean")
+    with pytest.raises(CheckpointError, match=r"config\.json: is missing, so this is no complete"):
+        load_encoder("codes", tmp_path)
     with pytest.raises(CheckpointError, match=r"no\.pt: there is no such file"):
         load_encoder("beats", tmp_path / "no.pt")
     with pytest.raises(ConfigError, match="not possible for small"):

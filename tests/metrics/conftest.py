@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dac_diffusion.metrics.judge_cache import VerdictCache
+from dac_diffusion.answer_cache import AnswerCache
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +16,6 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Iterator[VerdictCache]:
-    with VerdictCache(tmp_path / "cache.jsonl") as cache:
+def cache(tmp_path: Path) -> Iterator[AnswerCache]:
+    with AnswerCache(tmp_path / "cache.jsonl") as cache:
         yield cache

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from dac_diffusion.answer_cache import AnswerCache
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.metrics import llm_judge
-from dac_diffusion.metrics.judge_cache import Verdict, VerdictCache
 from dac_diffusion.metrics.llm_judge import (
     CostEstimate,
     JudgedCaption,
     Judgement,
+    Verdict,
     estimate_cost,
     judge,
     parse_verdict,
@@ -32,7 +33,7 @@ from tests.metrics.stub_endpoint import (
 )
 
 
-def test_every_caption_is_judged_in_order(cache: VerdictCache) -> None:
+def test_every_caption_is_judged_in_order(cache: AnswerCache) -> None:
     with serving(lambda asked, _: grades(asked.number / 2)) as stub:
         progress: list[None] = []
         judgement = judge(
@@ -46,11 +47,11 @@ def test_every_caption_is_judged_in_order(cache: VerdictCache) -> None:
     assert json.loads(stub.asked[0].user)["references"][0] == "a sound"
 
 
-def test_nothing_is_asked_twice(cache: VerdictCache, tmp_path: Path) -> None:
+def test_nothing_is_asked_twice(cache: AnswerCache, tmp_path: Path) -> None:
     with serving(lambda asked, _: grades(asked.number / 2)) as stub:
         first = judge(CAPTIONS[:5], endpoint(stub.url), cache)
         assert judge(CAPTIONS[:5], endpoint(stub.url), cache) == first
-        with VerdictCache(tmp_path / "cache.jsonl") as again:
+        with AnswerCache(tmp_path / "cache.jsonl") as again:
             assert judge(CAPTIONS, endpoint(stub.url), again).verdicts[:5] == first.verdicts
         assert sorted(a.number for a in stub.asked) == list(range(12))
         judge(CAPTIONS[:1], endpoint(stub.url, model="another"), cache)
@@ -61,7 +62,7 @@ def test_nothing_is_asked_twice(cache: VerdictCache, tmp_path: Path) -> None:
 
 
 def test_a_changed_prompt_is_asked_again(
-    cache: VerdictCache, monkeypatch: pytest.MonkeyPatch
+    cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(lambda asked, _: grades(5)) as stub:
         judge(CAPTIONS[:1], endpoint(stub.url), cache)
@@ -70,7 +71,7 @@ def test_a_changed_prompt_is_asked_again(
     assert len(stub.asked) == 2
 
 
-def test_equal_captions_are_asked_for_once(cache: VerdictCache) -> None:
+def test_equal_captions_are_asked_for_once(cache: AnswerCache) -> None:
     copy = JudgedCaption("other.wav", CAPTIONS[0].caption, CAPTIONS[0].references)
     with serving(lambda asked, _: grades(5)) as stub:
         assert estimate_cost([CAPTIONS[0], copy], endpoint(stub.url), cache).requests == 1
@@ -79,7 +80,7 @@ def test_equal_captions_are_asked_for_once(cache: VerdictCache) -> None:
     assert len(stub.asked) == 1
 
 
-def test_a_caption_without_words_scores_zero_unasked(cache: VerdictCache) -> None:
+def test_a_caption_without_words_scores_zero_unasked(cache: AnswerCache) -> None:
     empty = [JudgedCaption("a.wav", "", ["rain"]), JudgedCaption("b.wav", " ...", ["rain"])]
     with serving(lambda asked, _: grades(5)) as stub:
         judgement = judge(empty, endpoint(stub.url), cache)
@@ -88,7 +89,7 @@ def test_a_caption_without_words_scores_zero_unasked(cache: VerdictCache) -> Non
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_no_more_requests_at_a_time_than_allowed(cache: VerdictCache, concurrency: int) -> None:
+def test_no_more_requests_at_a_time_than_allowed(cache: AnswerCache, concurrency: int) -> None:
     def slow(asked: Asked, _: int) -> Reply:
         reply = grades(5)
         reply.seconds = 0.05
@@ -99,12 +100,12 @@ def test_no_more_requests_at_a_time_than_allowed(cache: VerdictCache, concurrenc
     assert stub.most_at_once == concurrency
 
 
-def test_a_concurrency_below_one_is_an_error(cache: VerdictCache) -> None:
+def test_a_concurrency_below_one_is_an_error(cache: AnswerCache) -> None:
     with pytest.raises(ConfigError, match="concurrency 0: give at least 1"):
         judge(CAPTIONS, endpoint("http://127.0.0.1:1"), cache, concurrency=0)
 
 
-def test_the_estimate_sends_nothing_and_counts_only_what_is_left(cache: VerdictCache) -> None:
+def test_the_estimate_sends_nothing_and_counts_only_what_is_left(cache: AnswerCache) -> None:
     with serving(lambda asked, _: grades(5)) as stub:
         at = endpoint(stub.url)
         judge(CAPTIONS[:4], at, cache)
@@ -131,7 +132,7 @@ def test_the_estimate_in_words() -> None:
     assert estimate.describe(price_output=10) == f"{line}; cost about 0.0020 at the given prices"
 
 
-def test_the_report_says_how_it_was_asked(cache: VerdictCache) -> None:
+def test_the_report_says_how_it_was_asked(cache: AnswerCache) -> None:
     with serving(lambda asked, _: grades(5) if asked.number else completion("no")) as stub:
         at = endpoint(f"{stub.url}?secret=1")
         result: dict[str, Any] = report(CAPTIONS, judge(CAPTIONS, at, cache), at)
@@ -193,3 +194,14 @@ def test_grades_are_found_in_an_answer(answer: str) -> None:
 )
 def test_other_answers_hold_no_grades(answer: str) -> None:
     assert parse_verdict(answer) is None
+
+
+def test_an_answer_in_the_cache_that_cannot_be_read_is_asked_for_again(
+    cache: AnswerCache,
+) -> None:
+    with serving(lambda asked, _: grades(5)) as stub:
+        at = endpoint(stub.url)
+        cache.add(llm_judge.cache_key(CAPTIONS[0], at), "no grades", {})
+        assert estimate_cost(CAPTIONS[:1], at, cache).requests == 1
+        assert judge(CAPTIONS[:1], at, cache).verdicts == [Verdict(5, 5, 5, 10)]
+        assert estimate_cost(CAPTIONS[:1], at, cache).requests == 0

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
+from dac_diffusion.answer_cache import AnswerCache
 from dac_diffusion.chat_endpoint import ChatEndpoint, EndpointError
-from dac_diffusion.metrics.judge_cache import Verdict, VerdictCache
-from dac_diffusion.metrics.llm_judge import JudgedCaption, estimate_cost, judge, report
+from dac_diffusion.metrics.llm_judge import JudgedCaption, Verdict, estimate_cost, judge, report
 from tests.metrics.stub_endpoint import (
     CAPTIONS,
     KEY,
@@ -22,7 +22,7 @@ from tests.metrics.stub_endpoint import (
 )
 
 
-def test_junk_is_asked_for_again_and_then_given_up(cache: VerdictCache) -> None:
+def test_junk_is_asked_for_again_and_then_given_up(cache: AnswerCache) -> None:
     seen: Counter[int] = Counter()
 
     def moody(asked: Asked, _: int) -> Reply:
@@ -45,7 +45,7 @@ def test_junk_is_asked_for_again_and_then_given_up(cache: VerdictCache) -> None:
     assert "the JSON object of the four grades only" in repeated[1]
 
 
-def test_only_junk_gives_no_mean(cache: VerdictCache) -> None:
+def test_only_junk_gives_no_mean(cache: AnswerCache) -> None:
     with serving(lambda asked, _: completion(None)) as stub:
         judgement = judge(CAPTIONS[:4], endpoint(stub.url), cache)
         result = report(CAPTIONS[:4], judgement, endpoint(stub.url))
@@ -55,7 +55,7 @@ def test_only_junk_gives_no_mean(cache: VerdictCache) -> None:
     assert result["mean"] == dict.fromkeys(("score", "correctness", "completeness", "fluency"))
 
 
-def test_passing_trouble_costs_nothing(cache: VerdictCache) -> None:
+def test_passing_trouble_costs_nothing(cache: AnswerCache) -> None:
     seen: Counter[int] = Counter()
     troubles = [
         Reply(b"busy", 429, {"Retry-After": "0.05"}),
@@ -75,7 +75,7 @@ def test_passing_trouble_costs_nothing(cache: VerdictCache) -> None:
     assert set(seen.values()) == {2}
 
 
-def test_a_refused_caption_is_named_and_the_others_are_kept(cache: VerdictCache) -> None:
+def test_a_refused_caption_is_named_and_the_others_are_kept(cache: AnswerCache) -> None:
     def filtering(asked: Asked, _: int) -> Reply:
         return Reply(b'{"error": {"message": "filtered"}}', 400) if asked.number > 7 else grades(5)
 
@@ -89,7 +89,7 @@ def test_a_refused_caption_is_named_and_the_others_are_kept(cache: VerdictCache)
         assert judge(CAPTIONS, endpoint(stub.url), cache) == judgement
 
 
-def test_when_everything_is_refused_the_run_ends_early(cache: VerdictCache) -> None:
+def test_when_everything_is_refused_the_run_ends_early(cache: AnswerCache) -> None:
     says = Reply(b'{"error": "max_tokens is not supported"}', 400)
     many = [JudgedCaption(f"{n}.wav", f"sound number {n}", ["a sound"]) for n in range(200)]
     with serving(lambda asked, _: says) as stub, pytest.raises(EndpointError) as caught:
@@ -98,7 +98,7 @@ def test_when_everything_is_refused_the_run_ends_early(cache: VerdictCache) -> N
     assert len(stub.asked) < 30
 
 
-def test_a_wrong_key_ends_the_run_at_once(cache: VerdictCache) -> None:
+def test_a_wrong_key_ends_the_run_at_once(cache: AnswerCache) -> None:
     says = Reply(f"bad key {KEY}".encode(), 401)
     many = [JudgedCaption(f"{n}.wav", f"sound number {n}", ["a sound"]) for n in range(200)]
     with serving(lambda asked, _: says) as stub, pytest.raises(EndpointError) as caught:
@@ -108,7 +108,7 @@ def test_a_wrong_key_ends_the_run_at_once(cache: VerdictCache) -> None:
     assert len(stub.asked) < 30
 
 
-def test_an_endpoint_that_goes_down_loses_nothing(cache: VerdictCache) -> None:
+def test_an_endpoint_that_goes_down_loses_nothing(cache: AnswerCache) -> None:
     def failing(asked: Asked, count: int) -> Reply:
         return grades(5) if count < 5 else Reply(drop=True)
 
@@ -123,7 +123,7 @@ def test_an_endpoint_that_goes_down_loses_nothing(cache: VerdictCache) -> None:
         assert estimate_cost(CAPTIONS, back, cache).requests == 12
 
 
-def test_answers_on_their_way_are_kept_when_the_run_ends(cache: VerdictCache) -> None:
+def test_answers_on_their_way_are_kept_when_the_run_ends(cache: AnswerCache) -> None:
     def mixed(asked: Asked, _: int) -> Reply:
         if asked.number == 0:
             return Reply(b"", 401)
@@ -138,7 +138,7 @@ def test_answers_on_their_way_are_kept_when_the_run_ends(cache: VerdictCache) ->
     assert f"{answered} of 12 new verdicts are kept" in str(caught.value)
 
 
-def test_an_interrupt_keeps_what_was_asked_for(cache: VerdictCache) -> None:
+def test_an_interrupt_keeps_what_was_asked_for(cache: AnswerCache) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 

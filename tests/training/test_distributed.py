@@ -18,11 +18,11 @@ def launch(folder: Path, *settings: str) -> None:
     run(HERE / "tiny_task.py", folder, *settings)
 
 
-def run(script: Path, *arguments: str | Path) -> None:
+def run(script: Path, *arguments: str | Path, how: tuple[str, ...] = ("--multi_gpu",)) -> None:
     """Run a script on two processes of this machine."""
     command = [
         # --multi_gpu is Accelerate's word for several processes, here on the CPU.
-        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+        sys.executable, "-m", "accelerate.commands.launch", *how, "--num_processes", "2",
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
         "--main_process_port", "0", str(script), *map(str, arguments),
     ]  # fmt: skip

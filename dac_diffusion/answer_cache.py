@@ -1,10 +1,10 @@
-"""What a judge has answered, line by line on disk, so that nothing is asked or paid for twice."""
+"""What a language model has answered, line by line on disk: nothing is asked or paid for twice."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -15,27 +15,18 @@ from dac_diffusion.errors import DacError, DataError
 _LINE_START = '{"key": "'
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A judge's values of one caption, from 0 (worst) to 10."""
+class AnswerCache:
+    """Answers by key in an append-only jsonl file, which models and prompts may share.
 
-    score: float
-    correctness: float
-    completeness: float
-    fluency: float
-
-
-class VerdictCache:
-    """Verdicts by key in an append-only jsonl file, which may be shared by models and prompts.
-
-    A last line that was cut off, as by a killed run, is removed. Raises DataError for a file of
-    another kind, which stays as it is, DacError for one that cannot be read or written. A context
-    manager: it closes the file. `add` may be called by several threads.
+    A key is a hash of all that an answer depends on. A last line that was cut off, as by a killed
+    run, is removed. Raises DataError for a file of another kind, which stays as it is, DacError for
+    one that cannot be read or written. A context manager: it closes the file. `add` may be called
+    by several threads.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._verdicts: dict[str, Verdict] = {}
+        self._answers: dict[str, str] = {}
         self._lock = Lock()
         try:
             text = self.path.read_bytes() if self.path.exists() else b""
@@ -46,7 +37,7 @@ class VerdictCache:
         except OSError as error:
             raise self._failed(error) from error
 
-    def __enter__(self) -> VerdictCache:
+    def __enter__(self) -> AnswerCache:
         return self
 
     def __exit__(
@@ -58,15 +49,14 @@ class VerdictCache:
         self._file.close()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._verdicts
+        return key in self._answers
 
-    def __getitem__(self, key: str) -> Verdict:
-        return self._verdicts[key]
+    def __getitem__(self, key: str) -> str:
+        return self._answers[key]
 
-    def add(self, key: str, verdict: Verdict, notes: dict[str, str]) -> None:
-        """Keep a verdict, with notes for people; it is on disk when this returns."""
-        row = {"key": key, **asdict(verdict), **notes}
-        line = json.dumps(row) + "\n"
+    def add(self, key: str, answer: str, notes: Mapping[str, Any]) -> None:
+        """Keep an answer, with notes for people; it is on disk when this returns."""
+        line = json.dumps({"key": key, **notes, "answer": answer}) + "\n"
         with self._lock:
             try:
                 self._file.write(line.encode())
@@ -74,7 +64,7 @@ class VerdictCache:
                 os.fsync(self._file.fileno())
             except OSError as error:
                 raise self._failed(error) from error
-            self._verdicts[key] = verdict
+            self._answers[key] = answer
 
     def _read(self, content: bytes) -> int:
         """Take in the whole lines; returns where a line that was cut off begins, or the end."""
@@ -82,10 +72,12 @@ class VerdictCache:
         for number, line in enumerate(content[:end].splitlines(), start=1):
             try:
                 row: dict[str, Any] = json.loads(line)
-                names = ("score", "correctness", "completeness", "fluency")
-                self._verdicts[str(row["key"])] = Verdict(*(float(row[name]) for name in names))
+                key, answer = row["key"], row["answer"]
             except (ValueError, LookupError, TypeError, RecursionError) as error:
                 raise self._other_kind(number) from error
+            if not (isinstance(key, str) and isinstance(answer, str)):
+                raise self._other_kind(number)
+            self._answers[key] = answer
         rest = content[end:].decode("utf-8", "replace")
         if not (rest.startswith(_LINE_START) or _LINE_START.startswith(rest)):
             raise self._other_kind(content.count(b"\n") + 1)
@@ -93,7 +85,7 @@ class VerdictCache:
 
     def _other_kind(self, line: int) -> DataError:
         return DataError(
-            f"{self.path}, line {line}: is no line of a judge's cache; give another file as cache"
+            f"{self.path}, line {line}: is no line of an answer cache; give another file as cache"
         )
 
     def _failed(self, error: OSError) -> DacError:

@@ -1,0 +1,241 @@
+"""A frozen language model rewrites the captions in which a detector finds an error.
+
+The post-corrector of the CED and Llama-2 system of DCASE 2024, task 6: Llama-3-8B-Instruct with
+this system message, asked only where FENSE's detector is more than 90 % sure of an error. No
+caption is lost: where the model gives no usable answer, the caption stays as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from dac_diffusion.answer_cache import AnswerCache
+from dac_diffusion.captioning.chat_model import CUT_OFF, LocalChatModel
+from dac_diffusion.chat_endpoint import ChatEndpoint, EndpointError, RefusedRequestError
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.ranking.error_detection import ERROR_THRESHOLD
+from dac_diffusion.ranking.error_filter import ErrorDetector, error_probabilities
+from dac_diffusion.ranking.parts_of_speech import lemma
+from dac_diffusion.text.faults import FUNCTION_WORDS, ends_on_function_word
+from dac_diffusion.text.words import tokenize
+
+ChatModel: TypeAlias = LocalChatModel | ChatEndpoint
+
+ARROW = "==>"
+SYSTEM_PROMPT = (
+    "You are a language specialist who can revise the sentence to make it more correct and "
+    "idiomatic! You should follow the below format: "
+    f"rain is falling on a tin roof {ARROW} rain is falling on the tin roof"
+)
+MAX_WORDS = 40  # of a caption: more would not fit into an answer of 64 tokens
+REFUSALS_UNTIL_END = 3
+CHANGED_NOTHING = "the model changed nothing"
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+_REMARK = re.compile(
+    r"(?:i(?:'|\u2019| a)?m (?:sorry|afraid|unable)|sorry\b|i apologi[sz]e\b"
+    r"|i can(?:no|'|\u2019)?t\b|as an? (?:ai|artificial|language)\b|unfortunately\b"
+    r"|(?:sure|certainly|of course|okay|ok)\b[,!.:]|here(?: i|'|\u2019)s\b"
+    r"|(?:the |your )?(?:corrected|revised|improved|rewritten|original)\b[^:]*:"
+    r"|no (?:correction|revision|change)s?\b|the sentence (?:is|was)\b)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What became of a caption.
+
+    probability: of an error, in the original. changed: whether text differs from the original.
+    note: why a caption with an error was kept; "" for all others.
+    """
+
+    text: str
+    original: str
+    probability: float
+    changed: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Corrector:
+    """Lets a model rewrite the captions whose probability of an error is above the threshold.
+
+    detector: says that probability. cache: where answers are kept; without one, they are asked for
+    anew in every call. concurrency: requests at a time, for endpoints.
+
+    Raises ConfigError for a threshold outside 0 to 1 or a concurrency below 1.
+    """
+
+    detector: ErrorDetector
+    model: ChatModel
+    threshold: float = ERROR_THRESHOLD
+    cache: AnswerCache | None = None
+    concurrency: int = 1
+
+    def __post_init__(self) -> None:
+        check_settings(self.threshold, self.concurrency)
+
+    def correct(self, captions: Sequence[str], progress: bool | None = False) -> list[Correction]:
+        """The captions in their order, corrected or with a note; a warning sums up the notes.
+
+        progress: a bar over the questions; None: on a terminal. Raises what the detector raises,
+        and DacError for a cache that cannot be written.
+        """
+        probabilities = error_probabilities(self.detector, captions)
+        pairs = list(zip(captions, probabilities, strict=True))
+        answers = self._answers({c for c, p in pairs if p > self.threshold}, progress)
+        corrections = []
+        for caption, probability in pairs:
+            text, note = answers.get(caption, ("", ""))
+            corrections.append(Correction(text or caption, caption, probability, bool(text), note))
+        if any(correction.note for correction in corrections):
+            logging.getLogger("dac_diffusion").warning(describe(corrections))
+        return corrections
+
+    def _answers(self, captions: set[str], progress: bool | None) -> dict[str, tuple[str, str]]:
+        """For each caption, the text that replaces it or "", and a note."""
+        found, left = {}, []
+        for caption in sorted(captions):  # in an order that does not depend on the process
+            words = len(tokenize(caption))
+            if not words:
+                found[caption] = "", "there were no words to correct"
+            elif words > MAX_WORDS:
+                found[caption] = "", f"more than {MAX_WORDS} words are too many to correct"
+            elif self.cache is not None and self._key(caption) in self.cache:
+                found[caption] = read_answer(self.cache[self._key(caption)], caption)
+            else:
+                left.append(caption)
+        return found | self._ask_all(left, progress)
+
+    def _ask_all(self, captions: list[str], progress: bool | None) -> dict[str, tuple[str, str]]:
+        asking = _Asking()
+        pool = ThreadPoolExecutor(self.concurrency)
+        try:
+            results = pool.map(lambda caption: self._ask(caption, asking), captions)
+            hidden = None if progress is None else not progress
+            bar = tqdm(results, total=len(captions), unit="caption", disable=hidden)
+            return dict(zip(captions, bar, strict=True))
+        finally:
+            asking.stop.set()  # an interrupt ends waiting for an endpoint
+            pool.shutdown(cancel_futures=True)
+
+    def _ask(self, caption: str, asking: _Asking) -> tuple[str, str]:
+        if asking.stop.is_set():
+            return "", asking.trouble
+        try:
+            answer = self.model.complete(SYSTEM_PROMPT, caption, asking.stop)
+        except RefusedRequestError as error:
+            asking.refused += 1
+            if not asking.answered and asking.refused >= REFUSALS_UNTIL_END:
+                # A wrong setting rather than the captions: do not ask thousands of times.
+                asking.end(str(error))
+            return "", str(error)
+        except EndpointError as error:
+            asking.end(str(error))
+            return "", asking.trouble
+        asking.answered += 1
+        if self.cache is not None:
+            notes = {"caption": caption, "model": _model_names(self.model)[0]}
+            self.cache.add(self._key(caption), answer, notes)
+        return read_answer(answer, caption)
+
+    def _key(self, caption: str) -> str:
+        """A hash of all that the answer depends on."""
+        parts = [SYSTEM_PROMPT, *_model_names(self.model), caption]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def check_settings(threshold: float, concurrency: int) -> None:
+    """Raise ConfigError for values that make no sense."""
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold {threshold}: must be from 0 to 1")
+    if concurrency < 1:
+        raise ConfigError(f"concurrency {concurrency}: give at least 1")
+
+
+@dataclass
+class _Asking:
+    """How the questions of one call go; once there is trouble, nothing more is asked."""
+
+    stop: Event = field(default_factory=Event)
+    trouble: str = ""
+    answered: int = 0
+    refused: int = 0
+
+    def end(self, trouble: str) -> None:
+        self.trouble = self.trouble or trouble
+        self.stop.set()
+
+
+def _model_names(model: ChatModel) -> list[str]:
+    """What tells a model from others."""
+    if isinstance(model, ChatEndpoint):
+        return [model.model, urlsplit(model.url).netloc, str(model.max_tokens)]
+    return [model.name, model.fingerprint, str(model.max_new_tokens)]
+
+
+def read_answer(answer: str, caption: str) -> tuple[str, str]:
+    """The corrected caption in a model's answer and "", or "" and why there is none.
+
+    "<the caption> ==> <its correction>", the form of the system message's example, counts too.
+    """
+    text = answer.strip()
+    before, _, after = text.partition(ARROW)
+    if after and tokenize(before) in ([], tokenize(caption)):
+        text = after.strip()
+    fault = _fault(text, caption)
+    return ("", fault) if fault else (text, "")
+
+
+def _fault(text: str, caption: str) -> str:
+    """Why an answer cannot replace a caption; "" for a good one."""
+    words, old = tokenize(text), tokenize(caption)
+    if not words:
+        return "the answer was empty"
+    if len(text.splitlines()) > 1:
+        return "the answer had several lines"
+    if ARROW in text:
+        return "the answer echoed the prompt's format"
+    if text[0] in _QUOTES and text[-1] in _QUOTES:
+        return "the answer stood in quotation marks"
+    if any(c.isalpha() and not c.isascii() and c not in caption for c in text):
+        return "the answer had letters that are not English"
+    if _REMARK.match(text) and not _REMARK.match(caption):
+        return "the answer was a refusal or a remark"
+    if _content(words).isdisjoint(_content(old)):
+        return "the answer told something else"
+    if len(words) > 2 * len(old) + 4:
+        return "the answer was far longer than the caption"
+    if 2 * len(words) < len(set(old)):
+        return "the answer was far shorter than the caption"
+    if text.endswith((CUT_OFF, "\u2026")) or ends_on_function_word(text):
+        return "the answer broke off"
+    return CHANGED_NOTHING if words == old else ""
+
+
+def _content(words: Sequence[str]) -> set[str]:
+    return {lemma(word) for word in words if word not in FUNCTION_WORDS}
+
+
+def describe(corrections: Sequence[Correction]) -> str:
+    """One line: how many captions, how many with errors, and what became of these."""
+    rewritten = sum(correction.changed for correction in corrections)
+    reasons = Counter(correction.note for correction in corrections if correction.note)
+    kept = reasons.total()
+    said = "; ".join(f"{count} because {reason}" for reason, count in reasons.most_common())
+    return (
+        f"{len(corrections)} captions, {rewritten + kept} flagged, {rewritten} rewritten, "
+        f"{kept} kept" + (f" ({said})" if said else "")
+    )

@@ -1,0 +1,229 @@
+"""FSDP against DDP; also the script of the two processes: python test_sharded.py FOLDER"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from test_distributed import run
+from tiny_task import TinyModel, TinyTask
+from torch import Tensor, nn
+from torch.distributed import fsdp
+
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.training.checkpoints import list_checkpoints
+from dac_diffusion.training.loop import LoopConfig, _Run, fit
+from dac_diffusion.training.surroundings import wants_shards
+
+ROOT = Path(__file__).parents[2]
+FSDP = ("--use_fsdp", "--fsdp_version", "2")
+KNOWN = hasattr(getattr(fsdp, "FSDPModule", None), "set_reduce_scatter_unused_params")
+needs_fsdp = pytest.mark.skipif(
+    sys.platform != "linux" or not KNOWN, reason="FSDP needs gloo over loopback and torch 2.13"
+)
+
+
+class Model(TinyModel):
+    """With all that FSDP may stumble over: a frozen layer, a tied weight, a number, buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.frozen = nn.Linear(8, 8).requires_grad_(False)
+        self.norm = nn.BatchNorm1d(8)
+        self.words = nn.Linear(8, 10, bias=False)
+        self.words.weight = self.table.weight
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        outputs = super().forward(batch, generator)
+        logits = self.scale * self.words(self.norm(self.frozen(self.table(batch["x"]))))
+        return {**outputs, "loss": outputs["loss"] + F.cross_entropy(logits, batch["x"])}
+
+
+class Task(TinyTask):
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.model = Model()
+
+
+def settings(max_steps: int) -> LoopConfig:
+    """Every step is clipped; with these seeds every weight is used by some process in each."""
+    return LoopConfig(
+        max_steps, learning_rate=0.02, warmup_steps=2, decay="constant", weight_decay=0.1,
+        max_gradient_norm=0.5, ema_decay=0.9, gradient_accumulation_steps=2, num_workers=0,
+        evaluate_every=2, checkpoint_every=3, keep_checkpoints=9,
+    )  # fmt: skip
+
+
+def main(folder: Path) -> None:
+    """Train with DDP, with FSDP, and interrupted; each process starts from weights of its own."""
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    seen: dict[str, Any] = {}
+    for name, sharded, steps in (
+        ("ddp", False, 6), ("fsdp", True, 6), ("stopped", True, 3), ("stopped", True, 6),
+        ("changed", False, 3), ("changed", True, 6),
+    ):  # fmt: skip
+        os.environ["ACCELERATE_USE_FSDP"] = str(sharded).lower()
+        task = Task(seed=rank)
+        fit(task, settings(steps), folder / name, progress=False)
+        seen[name] = {"losses": task.seen, "calls": task.calls, "first": task.calls[0][0]}
+    held = _Run(Task(seed=rank), settings(6), folder / "fsdp", resume=True)
+    seen["held"] = {
+        "weights": own_share(held.task.model.parameters()),
+        "averages": own_share(held.ema.averages.values()),
+        "state": own_share(held.optimizers[0].state.values()),
+    }
+    torch.save(seen, folder / f"rank_{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def own_share(values: Any) -> int:
+    """How many numbers of the sharded tensors among these the process holds."""
+    tensors = [
+        v for value in values for v in (value.values() if isinstance(value, dict) else [value])
+    ]
+    return sum(t.to_local().numel() for t in tensors if hasattr(t, "to_local"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sharded")
+    run(Path(__file__), folder, how=FSDP)
+    return folder
+
+
+def seen(folder: Path, rank: int) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(folder / f"rank_{rank}.pt", weights_only=True)
+    return loaded
+
+
+def final_tensors(folder: Path) -> dict[str, Tensor]:
+    """The last checkpoint (weights, average, optimizers) and the exported weights."""
+    newest = list_checkpoints(folder / "checkpoints")[-1]
+    assert newest.name == "step_00000006"
+    tensors: dict[str, Tensor] = {}
+    for name in ("model", "ema"):
+        stored = load_file(newest / f"{name}.safetensors")
+        tensors |= {f"{name}.{key}": value for key, value in stored.items()}
+    (optimizer,) = torch.load(newest / "optimizer.pt", weights_only=True)
+    for index, state in optimizer["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    for name in ("model", "best_model"):
+        exported = torch.load(folder / name / "weights.pt", weights_only=True)
+        tensors |= {f"{name}/{key}": value for key, value in exported.items()}
+    return tensors
+
+
+def assert_equal_runs(first: Path, second: Path, tolerance: float) -> None:
+    left, right = final_tensors(first), final_tensors(second)
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        torch.testing.assert_close(value, right[name], rtol=0.0, atol=tolerance, msg=name)
+
+
+@needs_fsdp
+def test_losses_weights_averages_state_and_exports_are_those_of_ddp(trained: Path) -> None:
+    assert_equal_runs(trained / "ddp", trained / "fsdp", 1e-6)
+    for rank in (0, 1):
+        ddp, fsdp = seen(trained, rank)["ddp"], seen(trained, rank)["fsdp"]
+        assert fsdp["losses"] == pytest.approx(ddp["losses"], abs=1e-6)
+        assert [step for step, _ in fsdp["calls"]] == list(range(6))
+        for (_, rows), (_, expected) in zip(fsdp["calls"], ddp["calls"], strict=True):
+            assert rows == pytest.approx(expected, abs=1e-6)
+
+
+@needs_fsdp
+def test_each_process_holds_its_share_only(trained: Path) -> None:
+    newest = list_checkpoints(trained / "fsdp/checkpoints")[-1]
+    averages = load_file(newest / "ema.safetensors").values()
+    whole = sum(average.numel() for average in averages if average.ndim)
+    held = [seen(trained, rank)["held"] for rank in (0, 1)]
+    for name, copies in (("weights", 1), ("averages", 1), ("state", 2)):
+        assert held[0][name] + held[1][name] == copies * whole
+        assert max(held[0][name], held[1][name]) < 0.6 * copies * whole
+
+
+@needs_fsdp
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(trained: Path) -> None:
+    assert seen(trained, 0)["stopped"]["first"] == 3
+    assert_equal_runs(trained / "fsdp", trained / "stopped", 0.0)
+
+
+@needs_fsdp
+def test_a_run_may_go_on_with_fsdp_and_without(trained: Path) -> None:
+    assert seen(trained, 0)["changed"]["first"] == 3
+    assert_equal_runs(trained / "fsdp", trained / "changed", 1e-6)
+    # In one process: a finished run is read and left as it is, a longer one goes on.
+    task = Task(seed=7)
+    assert fit(task, settings(6), trained / "fsdp", progress=False).steps == 6
+    saved = final_tensors(trained / "fsdp")
+    for name, value in task.model.state_dict().items():
+        assert torch.equal(value, saved.get(f"model.{name}", task.model.table.weight)), name
+    assert fit(task, settings(7), trained / "fsdp", progress=False).steps == 7
+    assert [step for step, _ in task.calls] == [6]
+
+
+@needs_fsdp
+def test_the_papers_system_trains_and_captions(tmp_path: Path) -> None:
+    from dac_diffusion.captioner import DiffusionCaptioner
+
+    run(
+        ROOT / "scripts/train.py",
+        ROOT / "configs/tiny/beats.yaml",
+        "max_steps=2",
+        "training_scenes=8",
+        "validation_scenes=4",
+        "captioner_training.clips_per_batch=4",
+        "captioner_training.evaluation_clips=2",
+        "text.split_bert.head.steps=2",
+        f"output_dir={tmp_path / 'run'}",
+        how=FSDP,
+    )
+    captioner = DiffusionCaptioner.from_pretrained(tmp_path / "run", "float32")
+    sound = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    assert captioner(sound, sampling_rate=16000, num_captions=1).error is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "changed", "advice"),
+    [
+        ({"FSDP_VERSION": "1"}, {}, "add --fsdp_version 2"),
+        ({}, {"optimizer": "muon"}, "set optimizer=adamw"),
+        ({}, {"compile": True}, "set compile=false"),
+        ({"FSDP_OFFLOAD_PARAMS": "true"}, {}, "no offloading"),
+        ({"FSDP_ACTIVATION_CHECKPOINTING": "true"}, {}, "no offloading or activation checkpoint"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    changed: dict[str, Any],
+    advice: str,
+) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(fsdp.FSDPModule, "set_reduce_scatter_unused_params", None, raising=False)
+    for name, value in {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", **environment}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=advice) as error:
+        wants_shards(LoopConfig(1, **changed))
+    assert "\n" not in str(error.value)
+
+
+def test_an_older_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(fsdp, "FSDPModule", None, raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    with pytest.raises(ConfigError, match=r"too old, install 2\.13"):
+        wants_shards(LoopConfig(1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
