@@ -33,8 +33,8 @@ from common import (
 from sampling_settings import chosen_scores, raw_row, scene_windows, set_scores
 from tqdm import tqdm
 
-from dac_diffusion.autoregressive.captioner import SequenceDrawer
 from dac_diffusion.autoregressive.decoding import DecodingSettings
+from dac_diffusion.autoregressive.drawing import SequenceDrawer
 from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.metrics.cider import CiderD
 

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from diffusers import DiffusionPipeline
-from torch import Tensor
 
-from dac_diffusion.autoregressive.caption_tokens import CaptionTokens
-from dac_diffusion.autoregressive.decoding import DecodingMethod, DecodingSettings, decode
+from dac_diffusion.autoregressive.decoding import DecodingMethod, DecodingSettings
+from dac_diffusion.autoregressive.drawing import SequenceDrawer
 from dac_diffusion.autoregressive.network import (
     EncodedAudio,
     Prompts,
     choose_attention,
     encode_audio,
-    sequence_log_likelihood,
 )
 from dac_diffusion.captioning.defaults import given_or, ranking_of_call
 from dac_diffusion.captioning.inputs import AudioInput
 from dac_diffusion.captioning.pipelines import load_pipeline
-from dac_diffusion.captioning.randomness import window_generator
-from dac_diffusion.captioning.ranking import Candidates, embed_texts, texts_of
 from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
 from dac_diffusion.captioning.results import ClipCaptions
 from dac_diffusion.captioning.scoring import Ranker
-from dac_diffusion.captioning.selection import draw_distinct
-from dac_diffusion.captioning.window_encoding import Window, encode_windows, window_batches
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.ranking.error_filter import ErrorDetector
 from dac_diffusion.ranking.hybrid import Normalisation, RankingWeights
-
-# Every step reads all weights for a single token of each caption, so that many clips at a time cost
-# little more than few, on a CPU as well.
-CLIPS_PER_CALL = 32
 
 Ranking = Literal["audio_text", "likelihood"]
 LIKELIHOOD_ALONE = RankingWeights(audio_text=0.0, likelihood=1.0)
@@ -223,67 +212,3 @@ def _candidates(given: int | None, num_captions: int, method: str, sampled: int)
     if given < num_captions:
         raise ConfigError(f"num_candidates={given}: must be at least num_captions={num_captions}")
     return given
-
-
-@dataclass(frozen=True)
-class SequenceDrawer:
-    """Decodes captions of windows; the other half of `caption_recordings`.
-
-    captioner: whatever has the components of AutoregressiveCaptioner, `config` and `device`.
-    with_likelihood: find the log-likelihood of every candidate, for one forward pass more.
-    """
-
-    captioner: Any
-    settings: DecodingSettings
-    num_captions: int
-    with_likelihood: bool
-
-    def draw(self, windows: Sequence[Window]) -> list[Candidates]:
-        """Candidates for every window, in order."""
-        captioner = self.captioner
-        drawn: dict[int, Candidates] = {}
-        for batch in window_batches(windows, captioner.encoder, CLIPS_PER_CALL):
-            drawn.update(zip(batch, self._draw_batch([windows[i] for i in batch]), strict=True))
-        return [drawn[i] for i in range(len(windows))]
-
-    def generate(self, audio: AudioFeatures, generators: list[torch.Generator]) -> Tensor:
-        """Token ids (B, K, L) of captions of B encoded windows, not ranked."""
-        captioner = self.captioner
-        encoded = captioner.encode(audio)
-        tokens = CaptionTokens.of(captioner.tokenizer)
-        return decode(captioner.network, tokens, encoded, self.settings, generators)
-
-    def _draw_batch(self, windows: list[Window]) -> list[Candidates]:
-        captioner = self.captioner
-        audio = encode_windows(captioner.encoder, windows, captioner.device)
-        encoded = captioner.encode(audio)
-        generators = [window_generator(self.settings.seed, w.waveform) for w in windows]
-        pooled = audio.pooled.float().cpu()  # (B, P)
-
-        def draw(places: list[int]) -> list[Candidates]:
-            return self._decode(
-                encoded.select(places), pooled[places], [generators[i] for i in places]
-            )
-
-        # Only sampling finds something else the next time.
-        wanted = self.num_captions if self.settings.method == "nucleus" else 0
-        return draw_distinct(draw, len(windows), wanted)
-
-    def _decode(
-        self, audio: EncodedAudio, pooled: Tensor, generators: list[torch.Generator]
-    ) -> list[Candidates]:
-        captioner = self.captioner
-        tokens = CaptionTokens.of(captioner.tokenizer)
-        ids = decode(captioner.network, tokens, audio, self.settings, generators)  # (B, K, L)
-        texts = texts_of(captioner.tokenizer, ids)
-        vectors = embed_texts(captioner.scorer, captioner.tokenizer, texts)  # (B, K, E)
-        likelihoods: Sequence[Tensor | None] = [None] * len(texts)
-        if self.with_likelihood:
-            repeated = audio.repeat(ids.shape[1])
-            flat = sequence_log_likelihood(
-                captioner.network, repeated, ids.flatten(0, 1), tokens.pad
-            )
-            likelihoods = flat.view(ids.shape[:2]).cpu().unbind()  # B times (K,)
-        return [
-            Candidates(texts[i], vectors[i], pooled[i], likelihoods[i]) for i in range(len(texts))
-        ]

@@ -121,7 +121,8 @@ def shard(
     Returns what stands for the model in training: its forward gathers the whole weights, and after
     backward every process has its share of the averaged gradients. The model's own modules then
     hold shares (DTensor), see `whole_weights`. Frozen weights stay whole, and so do single numbers,
-    see `average_numbers`. As in DDP, the first process's weights count.
+    see `average_numbers`. As in DDP, the first process's weights count. Unlike there, a weight that
+    no process used in a step has a gradient, of zeros.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
