@@ -1,12 +1,13 @@
-"""The plain autoregressive captioner: audio, tokenizer, ranking and calls of the diffusion one."""
+"""The autoregressive captioner: audio, ranking and calls of the diffusion one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 
 from dac_diffusion.autoregressive.decoding import DecodingMethod, DecodingSettings
@@ -20,6 +21,7 @@ from dac_diffusion.autoregressive.network import (
 from dac_diffusion.captioning.defaults import given_or, ranking_of_call
 from dac_diffusion.captioning.inputs import AudioInput
 from dac_diffusion.captioning.pipelines import load_pipeline
+from dac_diffusion.captioning.pretrained import find_checkpoint
 from dac_diffusion.captioning.recordings import CallSettings, caption_recordings
 from dac_diffusion.captioning.results import ClipCaptions
 from dac_diffusion.captioning.scoring import Ranker
@@ -28,8 +30,13 @@ from dac_diffusion.errors import ConfigError
 from dac_diffusion.ranking.error_filter import ErrorDetector
 from dac_diffusion.ranking.hybrid import Normalisation, RankingWeights
 
+if TYPE_CHECKING:
+    from dac_diffusion.retrieval.datastore import CaptionDatastore
+
 Ranking = Literal["audio_text", "likelihood"]
 LIKELIHOOD_ALONE = RankingWeights(audio_text=0.0, likelihood=1.0)
+RetrievalSpace = Literal["scorer", "clap"]
+DATASTORE = "datastore"  # the folder in a checkpoint
 COMPONENTS = ("encoder", "projection", "network", "tokenizer", "scorer")
 
 
@@ -37,7 +44,14 @@ class AutoregressiveCaptioner(DiffusionPipeline):
     """Captions recordings one token after another; saved, loaded and called like a diffusion one.
 
     It is a diffusers pipeline for the sake of that only. The settings of a call have defaults that
-    are kept in model_index.json.
+    are kept in model_index.json. The systems differ in their components: what the encoder hears,
+    how the projection gives it to the network, and which network it is (autoregressive/network.py).
+
+    prompt_left, prompt_right: token ids around the audio. retrieved: with a datastore (RECAP), how
+    many captions are looked up there for each window and shown to the network; search_width and
+    longest_caption: see retrieval/datastore.py and autoregressive/retrieval_prompt.py.
+    retrieval_space: "scorer", the space of the scorer, or "clap", that of the encoder's pooled
+    vectors; datastore_space: its fingerprint.
     """
 
     def __init__(
@@ -65,6 +79,11 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         error_threshold: float | None = None,
         prompt_left: Sequence[int] | None = None,
         prompt_right: Sequence[int] | None = None,
+        retrieved: int | None = None,
+        search_width: int = 15,
+        longest_caption: int = 50,
+        retrieval_space: RetrievalSpace = "scorer",
+        datastore_space: str | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -95,7 +114,13 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             error_threshold=error_threshold,
             prompt_left=prompt_left,
             prompt_right=prompt_right,
+            retrieved=retrieved,
+            search_width=search_width,
+            longest_caption=longest_caption,
+            retrieval_space=retrieval_space,
+            datastore_space=datastore_space,
         )
+        self.datastore: CaptionDatastore | None = None
 
     @classmethod
     def from_pretrained(
@@ -104,11 +129,29 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         torch_dtype: str | torch.dtype = "auto",
         device: str | torch.device | None = None,
         revision: str | None = None,
+        datastore: str | Path | None = None,
     ) -> AutoregressiveCaptioner:
-        """Load "builtin-autoregressive", a folder or a Hub id; see DiffusionCaptioner."""
+        """Load "builtin-autoregressive", a folder or a Hub id; see DiffusionCaptioner.
+
+        datastore: a folder of captions to look up in place of the captioner's own (RECAP). Raises
+        DataError where it is damaged or of another space, ConfigError for a captioner without one.
+        """
         captioner = load_pipeline(cls, COMPONENTS, name, torch_dtype, device, revision)
         choose_attention(captioner.network, captioner.device)
+        if captioner.config.retrieved is not None:
+            from dac_diffusion.retrieval.datastore import CaptionDatastore
+
+            place = datastore or find_checkpoint(name, revision) / DATASTORE
+            captioner.datastore = CaptionDatastore.open(place, captioner.config.datastore_space)
+        elif datastore is not None:
+            raise ConfigError(f"datastore={datastore}: {name} looks nothing up; leave it out")
         return captioner
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write all components, the settings and the datastore, if there is one."""
+        super().save_pretrained(save_directory)
+        if self.datastore is not None:
+            self.datastore.save(Path(save_directory) / DATASTORE)
 
     def encode(self, audio: AudioFeatures) -> EncodedAudio:
         """What captions of B encoded windows are written from (autoregressive/network.py)."""
@@ -116,11 +159,34 @@ class AutoregressiveCaptioner(DiffusionPipeline):
 
     def prompts(self, audio: AudioFeatures) -> Prompts | None:
         """Token ids around the audio of B encoded windows; None for a captioner without prompts."""
+        if self.config.retrieved is not None:
+            return self._looked_up(audio)
         left, right = self.config.prompt_left, self.config.prompt_right
         if left is None and right is None:
             return None
         clips = len(audio.features)
         return Prompts([list(left or [])] * clips, [list(right or [])] * clips)
+
+    def _looked_up(self, audio: AudioFeatures) -> Prompts:
+        """Prompts of the captions that are nearest to each window."""
+        from dac_diffusion.autoregressive.retrieval_prompt import retrieve_prompts
+
+        if self.datastore is None:
+            raise ConfigError("this captioner looks captions up; set its `datastore`")
+        config = self.config
+        vectors = F.normalize(audio.pooled.float(), dim=-1)  # (B, E)
+        if config.retrieval_space == "scorer":
+            # One at a time: see captioning/invariance.py.
+            rows = audio.pooled.to(self.scorer.dtype).split(1)
+            vectors = torch.cat([self.scorer.embed_audio(row) for row in rows])  # (B, E)
+        return retrieve_prompts(
+            self.tokenizer,
+            self.datastore,
+            vectors,
+            config.retrieved,
+            config.search_width,
+            longest_caption=config.longest_caption,
+        )
 
     @torch.inference_mode()
     def __call__(

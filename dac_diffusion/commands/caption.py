@@ -52,6 +52,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--temperature", type=float, help="of nucleus sampling (the checkpoint's)")
     add("--top-p", type=float, help="of nucleus sampling (the checkpoint's)")
     _add_ranking_options(parser)
+    add("--datastore", type=Path, help="of a model that looks captions up (RECAP), not its own")
     add("--seed", type=int, default=0, help="the same seed gives the same captions (0)")
     add("--format", choices=sorted(WRITERS), default="text", help="of the output (text)")
     add("--output", type=Path, metavar="FILE", help="write here; appears once it is complete")
@@ -169,7 +170,9 @@ def load_captioner(arguments: argparse.Namespace) -> Captioner:
     from dac_diffusion.captioner import DiffusionCaptioner
     from dac_diffusion.libraries import quiet_libraries
 
-    captioner = systems.load_captioner(arguments.model, arguments.dtype, device)
+    captioner = systems.load_captioner(
+        arguments.model, arguments.dtype, device, datastore=arguments.datastore
+    )
     is_diffusion = isinstance(captioner, DiffusionCaptioner)
     for option in AUTOREGRESSIVE_OPTIONS if is_diffusion else DIFFUSION_OPTIONS:
         if getattr(arguments, option) is not None:

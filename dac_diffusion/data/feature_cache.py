@@ -107,6 +107,12 @@ class FeatureCache:
             found = torch.from_numpy(features.astype(np.int64))
         return AudioFeatures(found, mask, torch.from_numpy(pooled).to(self.dtype))
 
+    def pooled(self) -> Tensor:
+        """The pooled vectors (N, P) of all clips, float32, without reading their features."""
+        places = zip(self._index.shard.tolist(), self._index.row.tolist(), strict=True)
+        rows = [self._arrays(shard)[1][row] for shard, row in places]
+        return torch.from_numpy(np.stack(rows).astype(np.float32))
+
     def verify(self) -> None:
         """Read everything once and raise DataError for a shard whose bytes have changed."""
         for shard, expected in enumerate(self._index.checksums):

@@ -40,28 +40,28 @@ drown dry dump eat eject emanate emerge emit empty end engage enjoy enter entert
 evacuate exhale exist exit express face fade fail fall fan feed feel fiddle fight file fill find
 finish fire fit fix flick flip float flow fluctuate fly fold follow forage form frolic fry gain
 gallop gather get give glide gnaw go grab grate graze greet grind grow gush gust hack hail hammer
-handle hang happen have head hear heat heave hit hold hop hover hurry hurtle idle ignite imitate
-impact include increase indicate inhale intensify interact interrupt introduce iron jog join jolt
-jostle jump keep kick kiss knead know land lap last launch lay lead leak leap leave let lick lie
-lift light linger listen load lock look loop loosen lower maintain make manipulate march mash merge
-mill mimic mix modulate mop mouth move mow need nibble occur ooze open operate oscillate overlap
-overpower pace pack paddle paint parade park pass pause pave peck pedal peel penetrate perform
-permeate persist pet pick pierce pile pitch place play plow plunge poke polish pour power practice
-pray preach precede prepare present press pressurize print proceed process produce progress project
-propel pull pulsate pump punch punctuate push put putter quiet quieten race rain raise rake range
-reach read rebound recede receive reciprocate recite record recur reel release remain remove repeat
-reply respond rest resume retract return reverse revolve rewind ride rinse rip ripple rise roam rock
-roll rotate row rub ruffle run rush sand saw say scamper scan scatter scrabble screw scribble scrub
-scrunch scurry seal search see sell send separate serve set sew shake sharpen shave shift shoot
-shovel show shower shred shut sift signal simmer sit skate skid skim skip sleep slice slide slip
-slither slow smash smoke smooth snag socialize sort spatter speed spend spill spin spit spray spread
-sprinkle spurt squeeze squirt stack stamp stand staple start startle stay steam step stick stir stop
-strain stream stretch strike stroke stroll struggle strut subside suck surge surround swallow swarm
-sway swear sweep swell swerve swim swing swirl switch take taxi teach tear tease tell test thrash
-throb throttle throw tie tighten tinker toggle touch tow trace trample transfer transition transmit
-travel tread trigger trim trot trudge try tune turn twist type unfold unlock unwind unwrap unzip
-urinate use utter vary wade wait wake walk wander want warm warn wash watch wave wheel whip whirl
-whisk widen wipe work wrap write zip zoom
+handle hang happen have head hear heat heave help hit hold hop hover hurry hurtle idle ignite
+imitate impact include increase indicate inhale intensify interact interrupt introduce iron jog join
+jolt jostle jump keep kick kiss knead know land lap last launch lay lead leak leap leave let lick
+lie lift light linger listen load lock look loop loosen lower maintain make manipulate march mash
+merge mill mimic mix modulate mop mouth move mow need nibble occur ooze open operate oscillate
+overlap overpower pace pack paddle paint parade park pass pause pave peck pedal peel penetrate
+perform permeate persist pet pick pierce pile pitch place play plow plunge poke polish pour power
+practice pray preach precede prepare present press pressurize print proceed process produce progress
+project propel pull pulsate pump punch punctuate push put putter quiet quieten race rain raise rake
+range reach read rebound recede receive reciprocate recite record recur reel release remain remove
+repeat reply respond rest resume retract return reverse revolve rewind ride rinse rip ripple rise
+roam rock roll rotate row rub ruffle run rush sand saw say scamper scan scatter scrabble screw
+scribble scrub scrunch scurry seal search see sell send separate serve set sew shake sharpen shave
+shift shoot shovel show shower shred shut sift signal simmer sit skate skid skim skip sleep slice
+slide slip slither slow smash smoke smooth snag socialize sort spatter speed spend spill spin spit
+spray spread sprinkle spurt squeeze squirt stack stamp stand staple start startle stay steam step
+stick stir stop strain stream stretch strike stroke stroll struggle strut subside suck surge
+surround swallow swarm sway swear sweep swell swerve swim swing swirl switch take taxi teach tear
+tease tell test thrash throb throttle throw tie tighten tinker toggle touch tow trace trample
+transfer transition transmit travel tread trigger trim trot trudge try tune turn twist type unfold
+unlock unwind unwrap unzip urinate use utter vary wade wait wake walk wander want warm warn wash
+watch wave wheel whip whirl whisk widen wipe work wrap write zip zoom
 """)
 # In the third person, these are hardly ever plural nouns.
 FINITE_VERBS = _words("""

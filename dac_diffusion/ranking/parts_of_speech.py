@@ -184,8 +184,12 @@ def _tag_in_context(place: _Place, tag: str) -> str:
     """The final tag of a word, from what it is by itself and its place."""
     if tag == "s":
         return _tag_conjunction(place)
-    if place.word == "can" and place.comes_after("djnq"):
-        return "n"
+    if (
+        place.word == "can"
+        and place.comes_after("djnq")
+        and place.alone_after not in (["y"], ["k"])
+    ):
+        return "n"  # "a can falls", but "a dog can be heard"
     if place.word == "in" and (not place.alone_after or place.alone_after[0] in "c,sbhf"):
         return "P"  # "rolls in and out"
     if tag == "v":

@@ -128,7 +128,8 @@ def _repeats_around_conjunction(tagged: TaggedCaption) -> bool:
     for at in range(1, len(words) - 1):
         before, after = words[at - 1], words[at + 1]
         named = tags[at + 1] in "VGE" or after.endswith("ly")
-        if tags[at] == "c" and named and lemma(before) == lemma(after):
+        anew = "again" in words[at + 2 : at + 3]
+        if tags[at] == "c" and named and not anew and lemma(before) == lemma(after):
             return True
     return False
 
@@ -208,7 +209,7 @@ def _subject_meets_no_verb(part: _Part) -> bool:
 
 
 def _lacks_subject(tagged: TaggedCaption) -> bool:
-    if re.search(r"^[Vx]|sV|sxG|(?<![dj])[dp]V", tagged.tags):
+    if re.search(r"^[Vx]|sV|sxG", tagged.tags):
         return True
     for part in _parts(tagged):  # "while barks loudly"
         if part.opener in ("while", "as", "when") and not re.search("[VGx]", part.tags):

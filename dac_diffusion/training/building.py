@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from dac_diffusion.autoregressive.bottleneck_gpt2 import load_gpt2
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.autoregressive.language_models import LanguageModel, load_language_model
 from dac_diffusion.captioner import DiffusionCaptioner
@@ -70,6 +71,9 @@ def words_of(config: TrainingConfig, captions: Sequence[str]) -> Words:
     name = published_language_model(config)
     if name is None:
         return make_words(config.text, captions, config.seed)
+    if config.system == "recap":
+        model = load_gpt2(name, config.recap.bottleneck, config.seed)
+        return Words(model.tokenizer, language_model=model)
     dtype = config.prefix.dtype if config.system == "prefix" else "float32"
     model = load_language_model(name, getattr(torch, dtype))
     return Words(model.tokenizer, language_model=model)
@@ -79,6 +83,8 @@ def published_language_model(config: TrainingConfig) -> str | None:
     """The folder or Hub id of the language model that a system goes on from."""
     if config.system == "enclap":
         return config.enclap.bart
+    if config.system == "recap":
+        return config.recap.gpt2
     if config.system == "prefix" and config.prefix.language_model not in SMALL:
         return config.prefix.language_model
     return None

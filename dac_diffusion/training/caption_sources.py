@@ -43,6 +43,15 @@ class CaptionBatch:
 
 
 @dataclass(frozen=True)
+class Clips:
+    """All N clips of a source: their names and captions, and pooled vectors (N, P)."""
+
+    names: Sequence[str]
+    captions: Sequence[Sequence[str]]
+    pooled: Tensor
+
+
+@dataclass(frozen=True)
 class BatchShape:
     """How many clips a batch has, how many captions each, of how many tokens."""
 
@@ -97,6 +106,11 @@ class SceneCaptions:
         audio = self.features.select(np.arange(count), np.zeros(count, dtype=np.int64))
         return audio, [list(self.pool.captions[i]) for i in range(count)]
 
+    def clips(self) -> Clips:
+        """All scenes, unaltered, with numbers as names."""
+        names = [str(i) for i in range(len(self.pool))]
+        return Clips(names, self.pool.captions, self.features.pooled[0].float())
+
 
 @dataclass(frozen=True)
 class CachedCaptions:
@@ -134,6 +148,15 @@ class CachedCaptions:
         chosen = np.arange(min(count, len(self)))
         found = [self._find(int(index)) for index in chosen]
         return self._features(chosen), [list(cache.captions(i)) for cache, i in found]
+
+    def clips(self) -> Clips:
+        """All clips, by their names in their data sets."""
+        places = [(cache, i) for cache in self.caches for i in range(len(cache))]
+        return Clips(
+            [cache.name(i) for cache, i in places],
+            [cache.captions(i) for cache, i in places],
+            torch.cat([cache.pooled() for cache in self.caches]),
+        )
 
     def _find(self, index: int) -> tuple[FeatureCache, int]:
         for cache in self.caches:

@@ -7,11 +7,11 @@ once, its own left out. They stand in front of the caption to be learnt, as the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from dac_diffusion.autoregressive.bottleneck_gpt2 import (
     freeze_all_but_cross_attention,
     load_gpt2,
 )
+from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner, RetrievalSpace
 from dac_diffusion.autoregressive.cross_attention_features import CrossAttentionFeatures
 from dac_diffusion.autoregressive.language_models import LanguageModel
 from dac_diffusion.autoregressive.network import Prompts, encode_audio
@@ -32,12 +33,11 @@ from dac_diffusion.autoregressive.retrieval_prompt import (
     prompts_of,
 )
 from dac_diffusion.data.datastore_preparation import EmbedTexts, make_datastore
-from dac_diffusion.data.feature_cache import FeatureCache
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.retrieval.datastore import CaptionDatastore
-from dac_diffusion.training.autoregressive import caption_loss
-from dac_diffusion.training.caption_sources import CaptionBatch, CaptionSource
+from dac_diffusion.training.autoregressive import DecodingConfig, caption_loss
+from dac_diffusion.training.caption_sources import CaptionBatch, CaptionSource, FrozenParts
 
 CLIPS_AT_ONCE = 256
 
@@ -52,9 +52,10 @@ class RecapConfig:
     another width than GPT-2), "all", or "auto": the first for published weights, the second for
     random ones. train_norms: with "cross_attention" also the layer norms before it, which the
     published code leaves as they are made. datastore: the folder to retrieve from; None: the
-    captions of the training clips. retrieved: captions in a prompt; search_width: see
-    CaptionDatastore.search. longest_caption: tokens that a caption in the datastore or in a prompt
-    has at most.
+    captions of the training clips. space: whose vectors are compared: "scorer", those of the scorer
+    that is trained here, or "clap", of encoder=htsat's own published CLAP. retrieved: captions in a
+    prompt; search_width: see CaptionDatastore.search. longest_caption: tokens that a caption in the
+    datastore or in a prompt has at most.
 
     The published hyperparameters, to be set in loop, captioner_training, text and at decoding: 100
     epochs, batch 32, AdamW with a learning rate of 5e-5 that falls linearly to 0, no weight decay,
@@ -69,6 +70,7 @@ class RecapConfig:
     train: Literal["auto", "cross_attention", "all"] = "auto"
     train_norms: bool = False
     datastore: str | None = None
+    space: RetrievalSpace = "scorer"
     retrieved: int = 3
     search_width: int = 15
     longest_caption: int = LONGEST_CAPTION
@@ -206,6 +208,33 @@ def open_datastore(
     return make_datastore(captions, embed_texts, space, tokenizer, longest, progress).datastore
 
 
+def recap_captioner(
+    trainer: RecapTrainer,
+    parts: FrozenParts,
+    max_length: int,
+    decoding: DecodingConfig,
+    config: RecapConfig,
+    datastore: CaptionDatastore,
+) -> AutoregressiveCaptioner:
+    """The captioner made of a trainer's current weights."""
+    captioner = AutoregressiveCaptioner(
+        encoder=parts.encoder,
+        projection=trainer.projection,
+        network=trainer.network,
+        tokenizer=parts.tokenizer,
+        scorer=parts.scorer,
+        max_length=max_length,
+        retrieved=config.retrieved,
+        search_width=config.search_width,
+        longest_caption=config.longest_caption,
+        retrieval_space=config.space,
+        datastore_space=datastore.space,
+        **dataclasses.asdict(decoding),
+    )
+    captioner.datastore = datastore
+    return captioner
+
+
 def find_captions(
     config: RecapConfig,
     datastore: CaptionDatastore,
@@ -228,20 +257,3 @@ def find_captions(
             found += [tuple(shared.setdefault(c, c) for c in r.captions) for r in results]
             bar.update(len(results))
     return found
-
-
-@torch.no_grad()
-def cached_vectors(
-    caches: Sequence[FeatureCache], embed_pooled: Callable[[Tensor], Tensor]
-) -> tuple[list[str], Tensor]:
-    """The names of all clips of some caches, and their vectors (N, E), as CachedCaptions has them.
-
-    embed_pooled: pooled vectors (B, P) to the joint space (B, E).
-    """
-    names = [cache.name(i) for cache in caches for i in range(len(cache))]
-    parts = [
-        embed_pooled(cache.batch(np.arange(start, min(start + CLIPS_AT_ONCE, len(cache)))).pooled)
-        for cache in caches
-        for start in range(0, len(cache), CLIPS_AT_ONCE)
-    ]
-    return names, torch.cat(parts)

@@ -21,7 +21,7 @@ from dac_diffusion.training.loop import FitResult, fit
 from dac_diffusion.training.preparation import Prepared, capped, prepare
 from dac_diffusion.training.settings import TrainingConfig
 from dac_diffusion.training.surroundings import make_accelerator
-from dac_diffusion.training.systems import enclap_task, plain_task, prefix_task
+from dac_diffusion.training.systems import enclap_task, plain_task, prefix_task, recap_task
 from dac_diffusion.training.task import Task
 from dac_diffusion.training.text_only import WithTextValidation
 
@@ -57,6 +57,8 @@ def make_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Tas
         return enclap_task(config, prepared)
     if config.system == "prefix":
         return prefix_task(config, prepared)
+    if config.system == "recap":
+        return recap_task(config, prepared, progress)
     return plain_task(config, prepared)
 
 

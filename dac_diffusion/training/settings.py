@@ -19,13 +19,14 @@ from dac_diffusion.training.captioner import CaptionerTrainingConfig, SamplingCo
 from dac_diffusion.training.enclap import EnclapConfig
 from dac_diffusion.training.encoder import EncoderTrainingConfig
 from dac_diffusion.training.prefix import PrefixConfig
+from dac_diffusion.training.recap import RecapConfig
 from dac_diffusion.training.rounding_head import HeadTrainingConfig
 from dac_diffusion.training.scorer import ScorerTrainingConfig
 from dac_diffusion.training.task import LoopConfig
 
 # "autoregressive": the plain baseline; "enclap": EnCLAP, EnCLAP++ and CLAP-ART; "prefix": CED +
-# Q-Former + Llama or BART.
-System = Literal["diffusion", "autoregressive", "enclap", "prefix"]
+# Q-Former + Llama or BART; "recap": RECAP.
+System = Literal["diffusion", "autoregressive", "enclap", "prefix", "recap"]
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,7 @@ class TrainingConfig:
     codec: CodecConfig = field(default_factory=CodecConfig)
     enclap: EnclapConfig = field(default_factory=EnclapConfig)
     prefix: PrefixConfig = field(default_factory=PrefixConfig)
+    recap: RecapConfig = field(default_factory=RecapConfig)
     captioner_training: CaptionerTrainingConfig = field(default_factory=CaptionerTrainingConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=10000))
 

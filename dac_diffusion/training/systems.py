@@ -6,19 +6,27 @@ With `initial_model` the language model and its tokenizer are those of that capt
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from dac_diffusion.autoregressive.plain import AudioProjection, build_network
 from dac_diffusion.captioning.pretrained import find_checkpoint
+from dac_diffusion.encoders.clap_text import ClapTextEncoder
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.retrieval.datastore import space_fingerprint
 from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.training.autoregressive import (
     AutoregressiveTask,
     AutoregressiveTrainer,
     captioner_of,
 )
+from dac_diffusion.training.caption_sources import CachedCaptions, FrozenParts, SceneCaptions
+from dac_diffusion.training.caption_vectors import embed_with_scorer
 from dac_diffusion.training.enclap import CodeSizes, build_enclap
 from dac_diffusion.training.prefix import (
     PrefixTask,
@@ -27,6 +35,14 @@ from dac_diffusion.training.prefix import (
     prefix_captioner,
 )
 from dac_diffusion.training.preparation import Prepared
+from dac_diffusion.training.recap import (
+    RetrievedCaptions,
+    build_recap_trainer,
+    find_captions,
+    make_decoder,
+    open_datastore,
+    recap_captioner,
+)
 from dac_diffusion.training.settings import TrainingConfig
 
 
@@ -82,6 +98,71 @@ def prefix_task(config: TrainingConfig, prepared: Prepared) -> AutoregressiveTas
         prepared.validation,
         partial(prefix_captioner, trainer, parts, config.text.max_length, config.decoding),
     )
+
+
+def recap_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> AutoregressiveTask:
+    """RECAP: the training clips' captions, or a datastore's, are looked up before the training."""
+    settings, parts = config.recap, prepared.parts
+    model = prepared.words.language_model or make_decoder(settings, parts.tokenizer, config.seed)
+    trainer = build_recap_trainer(
+        settings, model, parts.encoder.feature_dim, config.text.max_length
+    )
+    _go_on(config, trainer.projection)
+    source = prepared.training
+    if not isinstance(source, SceneCaptions | CachedCaptions):
+        raise ConfigError("text_only: not for system=recap, which looks up captions by audio")
+    clips = source.clips()
+    space = _retrieval_space(config, parts)
+    datastore = open_datastore(
+        settings,
+        dict(zip(clips.names, clips.captions, strict=True)),
+        space.embed_texts,
+        space.fingerprint,
+        parts.tokenizer,
+        progress,
+    )
+    vectors = space.embed_pooled(clips.pooled)
+    found = find_captions(settings, datastore, clips.names, vectors, progress)
+    return AutoregressiveTask(
+        trainer,
+        config.captioner_training,
+        RetrievedCaptions(source, found, settings.longest_caption),
+        prepared.validation,
+        partial(
+            recap_captioner,
+            trainer,
+            parts,
+            config.text.max_length,
+            config.decoding,
+            settings,
+            datastore,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _RetrievalSpace:
+    """embed_texts: N texts to (N, E); embed_pooled: pooled vectors (N, P) to (N, E)."""
+
+    embed_texts: Callable[[Sequence[str]], Tensor]
+    embed_pooled: Callable[[Tensor], Tensor]
+    fingerprint: str
+
+
+def _retrieval_space(config: TrainingConfig, parts: FrozenParts) -> _RetrievalSpace:
+    if config.recap.space == "scorer":
+        return _RetrievalSpace(
+            partial(embed_with_scorer, parts.scorer, parts.tokenizer),
+            torch.no_grad()(parts.scorer.embed_audio),
+            space_fingerprint(parts.scorer),
+        )
+    if config.encoder.name != "htsat" or config.encoder.weights in (None, "random"):
+        raise ConfigError(
+            "recap.space=clap: needs encoder.name=htsat with the weights of a published CLAP; name "
+            "them, or set recap.space=scorer"
+        )
+    texts = ClapTextEncoder.from_published(config.encoder.weights).to(config.data.device)
+    return _RetrievalSpace(texts, partial(F.normalize, dim=-1), space_fingerprint(texts.model))
 
 
 def _go_on(config: TrainingConfig, projection: nn.Module) -> None:

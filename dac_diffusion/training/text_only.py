@@ -42,6 +42,7 @@ from dac_diffusion.training.caption_sources import (
     FrozenParts,
     open_caches,
 )
+from dac_diffusion.training.caption_vectors import embed_with_scorer
 from dac_diffusion.training.recordings import prepare_caches
 from dac_diffusion.training.settings import TextOnlyConfig, TrainingConfig
 
@@ -89,7 +90,7 @@ def small_space(parts: FrozenParts) -> JointSpace:
     encoder = JointEmbeddingEncoder.from_encoder(parts.encoder, scorer.project_audio)
     return JointSpace(
         encoder.requires_grad_(False),
-        partial(_embed_with_scorer, scorer, parts.tokenizer),
+        partial(embed_with_scorer, scorer, parts.tokenizer),
         scorer.embed_audio,
         without_audio_projection(scorer),
         parts.tokenizer,
@@ -101,13 +102,6 @@ def clap_space(encoder: HtsatEncoder, weights: str | Path, device: str) -> Joint
     texts = ClapTextEncoder.from_published(weights).to(device)
     joint = JointEmbeddingEncoder.from_encoder(encoder)
     return JointSpace(joint.requires_grad_(False), texts, partial(F.normalize, dim=-1))
-
-
-@torch.no_grad()
-def _embed_with_scorer(
-    scorer: AudioTextScorer, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]
-) -> Tensor:
-    return scorer.embed_text(encode_captions(tokenizer, texts, scorer.config.max_length))
 
 
 def without_audio_projection(scorer: AudioTextScorer) -> AudioTextScorer:

@@ -15,7 +15,7 @@ TEMPLATE = (
 )
 
 
-def save_chat_model(folder: Path, template: str | None = TEMPLATE, seed: int = 0) -> None:
+def save_chat_model(folder: Path, template: str | None = TEMPLATE, seed: int = 4) -> None:
     """config.json, generation_config.json, model.safetensors, tokenizer.json and its settings."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel

@@ -34,7 +34,6 @@ from dac_diffusion.training.recap import (
     RetrievalBatch,
     RetrievedCaptions,
     build_recap_trainer,
-    cached_vectors,
     cut_at_end,
     find_captions,
     make_decoder,
@@ -289,13 +288,17 @@ class Cache:
         pooled = torch.tensor([[float(self.first + i), 1.0] for i in indices])
         return AudioFeatures(pooled[:, None], torch.ones(len(pooled), 1, dtype=torch.bool), pooled)
 
+    def pooled(self) -> torch.Tensor:
+        return self.batch(range(self.size)).pooled
+
 
 def test_vectors_of_caches_are_in_the_order_of_their_source() -> None:
     caches: Any = [Cache(0, 300), Cache(300, 2)]
-    names, vectors = cached_vectors(caches, lambda pooled: pooled * 2)
-    assert names == [f"clip {i}" for i in range(302)]
-    assert torch.equal(vectors, torch.tensor([[2.0 * i, 2.0] for i in range(302)]))
-    batch = CachedCaptions(caches, WORDS, BatchShape(50, 1, 8), seed=0).batch(0, 0)
+    source = CachedCaptions(caches, WORDS, BatchShape(50, 1, 8), seed=0)
+    clips = source.clips()
+    assert clips.names == [f"clip {i}" for i in range(302)]
+    assert torch.equal(clips.pooled, torch.tensor([[float(i), 1.0] for i in range(302)]))
+    batch = source.batch(0, 0)
     assert batch.audio.features[:, 0, 0].tolist() == [float(clip) for clip in batch.clips]
 
 

@@ -10,13 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from test_distributed import run
 from tiny_task import TinyModel, TinyTask
 from torch import Tensor, nn
 from torch.distributed import fsdp
 
+from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.training.checkpoints import list_checkpoints
 from dac_diffusion.training.loop import LoopConfig, _Run, fit
+from dac_diffusion.training.run import train
 from dac_diffusion.training.surroundings import wants_shards
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +83,20 @@ def main(folder: Path) -> None:
         "state": own_share(held.optimizers[0].state.values()),
     }
     torch.save(seen, folder / f"rank_{rank}.pt")
+    train(ROOT / "configs/tiny/beats.yaml", captioner_settings(folder / "captioner"), False)
     torch.distributed.destroy_process_group()
+
+
+def captioner_settings(folder: Path) -> list[str]:
+    return [
+        "max_steps=2",
+        "training_scenes=8",
+        "validation_scenes=4",
+        "captioner_training.clips_per_batch=4",
+        "captioner_training.evaluation_clips=2",
+        "text.split_bert.head.steps=2",
+        f"output_dir={folder}",
+    ]
 
 
 def own_share(values: Any) -> int:
@@ -93,8 +109,6 @@ def own_share(values: Any) -> int:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from test_distributed import run  # not above: the two processes need none of its imports
-
     folder = tmp_path_factory.mktemp("sharded")
     run(Path(__file__), folder, how=FSDP)
     return folder
@@ -172,24 +186,12 @@ def test_a_run_may_go_on_with_fsdp_and_without(trained: Path) -> None:
 
 
 @needs_fsdp
-def test_the_papers_system_trains_and_captions(tmp_path: Path) -> None:
-    from test_distributed import run
-
-    from dac_diffusion.captioner import DiffusionCaptioner
-
-    run(
-        ROOT / "scripts/train.py",
-        ROOT / "configs/tiny/beats.yaml",
-        "max_steps=2",
-        "training_scenes=8",
-        "validation_scenes=4",
-        "captioner_training.clips_per_batch=4",
-        "captioner_training.evaluation_clips=2",
-        "text.split_bert.head.steps=2",
-        f"output_dir={tmp_path / 'run'}",
-        how=FSDP,
-    )
-    captioner = DiffusionCaptioner.from_pretrained(tmp_path / "run", "float32")
+def test_the_papers_captioner_loads_and_captions(trained: Path) -> None:
+    """Trained like scripts/train.py does, with its frozen BERT layers and its scorer."""
+    for part in ("", "scorer"):
+        newest = list_checkpoints(trained / "captioner" / part / "checkpoints")[-1]
+        assert newest.name == "step_00000002"
+    captioner = DiffusionCaptioner.from_pretrained(trained / "captioner", "float32")
     sound = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     assert captioner(sound, sampling_rate=16000, num_captions=1).error is None
 

@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.codecs.code_encoder import CodeEncoder
 from dac_diffusion.encoders.mel_patches import MelPatchEncoder
-from dac_diffusion.errors import CheckpointError, ConfigError
+from dac_diffusion.errors import CheckpointError, ConfigError, DataError
+from dac_diffusion.retrieval.datastore import CaptionDatastore
 from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.systems import load_captioner
+from dac_diffusion.training.caption_vectors import embed_with_scorer
 from dac_diffusion.training.run import train
 from tests.helpers import RATE, noise
 
@@ -55,7 +57,7 @@ def trained(name: str, folder: Path, scenes: Path, *more: str) -> Autoregressive
 
 
 @pytest.mark.parametrize(
-    "name", ["enclap", "enclap_plus_plus", "clap_art", "ced_llama", "ced_bart"]
+    "name", ["enclap", "enclap_plus_plus", "clap_art", "ced_llama", "ced_bart", "recap"]
 )
 def test_a_tiny_config_trains_and_captions(name: str, tmp_path: Path, scenes: Path) -> None:
     captioner = trained(name, tmp_path, scenes)
@@ -112,13 +114,14 @@ def test_codes_of_the_spectrogram_with_the_small_encoders_vector(
     assert torch.allclose(audio.pooled, vector, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["autoregressive", "clap_art", "ced_llama", "ced_bart"])
+@pytest.mark.parametrize("name", ["autoregressive", "clap_art", "ced_llama", "ced_bart", "recap"])
 def test_a_training_goes_on_from_another_captioner(name: str, tmp_path: Path, scenes: Path) -> None:
     """With its words and weights; steps of no size change nothing."""
     initial = trained(name, tmp_path / "first", scenes)
     folder = tmp_path / "first/model"
-    encoder = {"autoregressive": ("encoder.pretrained=" + str(folder),)}.get(
-        name,
+    trained_here = name in ("autoregressive", "recap")
+    encoder = {True: ("encoder.pretrained=" + str(folder),)}.get(
+        trained_here,
         (
             f"encoder.name={'codes' if name == 'clap_art' else 'ced'}",
             f"encoder.weights={folder}/encoder",
@@ -168,3 +171,49 @@ def test_settings_that_do_not_fit(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         trained(name, tmp_path, scenes, *overrides)
+
+
+def test_recap_looks_up_captions_in_another_datastore_without_training(
+    tmp_path: Path, scenes: Path
+) -> None:
+    captioner = trained("recap", tmp_path, scenes)
+    assert captioner.datastore is not None
+    audio = captioner.encoder(torch.randn(2, 80000), torch.tensor([80000, 60000]))
+    prompts = captioner.prompts(audio)
+    assert prompts is not None
+    query = torch.ones(1, captioner.datastore.dimension)
+    known = set(captioner.datastore.search(query, k=500)[0].captions)
+    shown = captioner.tokenizer.decode(prompts.left[0]).split("[EOS]")
+    assert len(shown) == 4  # three captions and what asks for one more
+    assert {text.strip() for text in shown[:3]} <= known
+
+    words = ["a bell rings", "wind blows"]
+    vectors = embed_with_scorer(captioner.scorer, captioner.tokenizer, words)
+    CaptionDatastore.build(words, ["x", "y"], vectors, captioner.datastore.space).save(
+        tmp_path / "other"
+    )
+    other = load_captioner(tmp_path, "float32", datastore=tmp_path / "other")
+    assert isinstance(other, AutoregressiveCaptioner)
+    left = other.prompts(audio)
+    assert left is not None
+    shown = other.tokenizer.decode(left.left[1]).split("[EOS]")
+    assert sorted(text.strip() for text in shown[:2]) == words
+
+    CaptionDatastore.build(words, ["x", "y"], vectors, "another space").save(tmp_path / "strange")
+    with pytest.raises(DataError, match="space"):
+        load_captioner(tmp_path, "float32", datastore=tmp_path / "strange")
+    for model in ("builtin", "builtin-autoregressive"):
+        with pytest.raises(ConfigError, match=f"{model} looks nothing up; leave it out"):
+            load_captioner(model, datastore=tmp_path / "other")
+
+
+def test_recap_without_its_datastore_says_so(tmp_path: Path, scenes: Path) -> None:
+    captioner = trained("recap", tmp_path, scenes)
+    captioner.datastore = None
+    with pytest.raises(ConfigError, match="looks captions up; set its `datastore`"):
+        captioner(noise(1.0, 1), RATE)
+
+
+def test_claps_space_needs_a_published_clap(tmp_path: Path, scenes: Path) -> None:
+    with pytest.raises(ConfigError, match=r"recap\.space=clap: needs encoder\.name=htsat"):
+        trained("recap", tmp_path, scenes, "recap.space=clap")
