@@ -36,7 +36,7 @@ def load_captioner(
         from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 
         return AutoregressiveCaptioner.from_pretrained(
-            folder, torch_dtype, device, datastore=datastore
+            name, torch_dtype, device, revision, datastore
         )
     if datastore is not None:
         raise ConfigError(f"datastore={datastore}: {name} looks nothing up; leave it out")

@@ -146,14 +146,14 @@ FUNCTION_WORDS = {
         several six some ten their these thirteen this those three twelve twenty two various your
     """),
     "o": _words("""
-        anyone anything everyone everything he her him himself i it itself me nobody none nothing
-        she somebody someone something them themselves they us we who you
+        anyone anything everyone everything he him himself i it itself me nobody none nothing
+        she somebody someone something them themselves they us we you
     """),
     "x": _words("are could did do does had has have is should was were will would"),
     "y": _words("be been being can may might must"),
     "p": _words("""
         against alongside amid amidst among amongst at between despite during except for from in
-        including into of onto to toward towards upon via with without
+        including into of onto toward towards upon via with without
     """),
     "P": _words("""
         about above across ahead alike along apart around aside atop away back backward backwards

@@ -130,9 +130,8 @@ def shard(
 
     model.to(device)
     for parameter in model.parameters():
-        values = parameter.detach().contiguous()
-        torch.distributed.broadcast(values, src=0)
-        parameter.detach().copy_(values)
+        parameter.data = parameter.data.contiguous()  # FSDP does not take channels_last
+        torch.distributed.broadcast(parameter.data, src=0)
     before = dict(model.named_parameters())
     unsharded = {p for p in before.values() if not p.requires_grad or p.ndim == 0}
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 import torch.nn.functional as F
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
+from dac_diffusion.cli import main
 from dac_diffusion.codecs.code_encoder import CodeEncoder
 from dac_diffusion.encoders.mel_patches import MelPatchEncoder
 from dac_diffusion.errors import CheckpointError, ConfigError, DataError
@@ -205,6 +207,22 @@ def test_recap_looks_up_captions_in_another_datastore_without_training(
     for model in ("builtin", "builtin-autoregressive"):
         with pytest.raises(ConfigError, match=f"{model} looks nothing up; leave it out"):
             load_captioner(model, datastore=tmp_path / "other")
+
+
+def test_the_command_makes_a_datastore_for_a_captioner(
+    tmp_path: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained("recap", tmp_path, scenes)
+    table = tmp_path / "captions.csv"
+    table.write_text("file_name,caption_1,caption_2\na.wav,a dog barks,a dog\nb.wav,rain,wind\n")
+    store, wav = tmp_path / "store", tmp_path / "noise.wav"
+    command = ["prepare", "datastore", str(table), "--output", str(store), "--quiet", "--model"]
+    assert main([*command, str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{store}: 4 captions\n"
+    soundfile.write(wav, noise(1.0, 1), RATE)
+    assert main(["caption", str(wav), "--model", str(tmp_path), "--datastore", str(store)]) == 0
+    assert main([*command, "builtin-autoregressive"]) == 1
+    assert "looks nothing up; give a RECAP captioner" in capsys.readouterr().err
 
 
 def test_recap_without_its_datastore_says_so(tmp_path: Path, scenes: Path) -> None:
