@@ -171,8 +171,6 @@ def _lacks_verb(tagged: TaggedCaption) -> bool:
 
 # "a dog barks and a man", "people talk, and a car in the distance"
 _NOUN_LEFT_OVER = re.compile(r"[VG],?cd[jn]*n(?:[pP]d?[jn]*n)?r?(?=[sbhf,]|$)")
-_THING = r"[dqj]*[jnN]*[nNo]"
-_THING_WITH_PLACES = re.compile(rf",?{_THING}(?:[pP]{_THING})*r*,?")
 
 
 def _is_only_a_thing(part: _Part) -> bool:

@@ -171,5 +171,3 @@ def test_pickled_weights_are_no_weights(folder: Path) -> None:
 def test_a_name_that_is_nothing() -> None:
     with pytest.raises(CheckpointError, match="no-such-model: there is no such checkpoint folder"):
         load_chat_model("no-such-model")
-
-
