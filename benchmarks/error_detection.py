@@ -9,8 +9,8 @@ which FENSE trained its detector (a verb is lost, an event or some words are rep
 breaks off, a conjunction is lost, a fragment such as "a of" stands somewhere) and by losing a
 subject. Verbs are found without the detector's word lists: a word counts as one that the same file
 also has with -ing. Some spoilt captions are correct all the same ("rain on a roof"), so 100 % is
-out of reach. The rules were written with the captions of train.csv, val.csv and Clotho's development
-set in view; those of test.csv and of Clotho's evaluation set were only counted.
+out of reach. The rules were written with the captions of train.csv, val.csv and Clotho's
+development set in view; those of test.csv and of Clotho's evaluation set were only counted.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dac_diffusion.data.tables import read_all_captions
 from dac_diffusion.ranking.error_detection import ERROR_THRESHOLD
 from dac_diffusion.ranking.error_filter import ErrorDetector
 from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
+from dac_diffusion.text.words import tokenize
 
 SHARED_CAPTIONS = FOLDER.parent / "../shared/data/captions"
 FILES = (
@@ -59,7 +60,7 @@ class Spoiler:
     """Spoils captions in several ways; knows verbs by the captions that it is given."""
 
     def __init__(self, captions: Sequence[str], seed: int = 0) -> None:
-        self.counts = Counter(word for caption in captions for word in caption.split())
+        self.counts = Counter(word for caption in captions for word in tokenize(caption))
         self.random = random.Random(seed)
 
     def lose_verb(self, caption: str) -> str | None:
@@ -179,6 +180,7 @@ def main() -> None:
     check_output(args.output)
     detector = load_detector(args.detector, args.detector_encoder, args.device)
     table = [measure(path, detector, args) for path in args.captions]
+    args.captions = [row["file"] for row in table]
     print(markdown_table(table, COLUMNS))
     write_report(args.output, report("error_detection", args, table, {}))
 

@@ -71,24 +71,25 @@ def captioning_parts(captioner: Any) -> Parts:
 
     Reading files is not among them; "encoding" is what encode_windows does, "features" included.
     """
-    from dac_diffusion.autoregressive import captioner as autoregressive
+    from dac_diffusion.autoregressive import captioner as sequence_captioner
+    from dac_diffusion.autoregressive import drawing as sequences
     from dac_diffusion.captioning import drawing, scoring
 
     return {
         "features": [(front_end(captioner.encoder), "forward")],
-        "encoding": [(drawing, "encode_windows"), (autoregressive, "encode_windows")],
+        "encoding": [(drawing, "encode_windows"), (sequences, "encode_windows")],
         "generation": [
             (drawing.CandidateDrawer, "_remember"),
             (drawing.CandidateDrawer, "_sample"),
-            (autoregressive, "encode_audio"),
-            (autoregressive, "decode"),
+            (sequence_captioner, "encode_audio"),
+            (sequences, "decode"),
         ],
-        "text": [(drawing, "texts_of"), (autoregressive, "texts_of")],
+        "text": [(drawing, "texts_of"), (sequences, "texts_of")],
         "ranking": [
             (drawing, "embed_texts"),
-            (autoregressive, "embed_texts"),
+            (sequences, "embed_texts"),
             (drawing.CandidateDrawer, "_log_likelihoods"),
-            (autoregressive, "sequence_log_likelihood"),
+            (sequences, "sequence_log_likelihood"),
             (scoring, "mean_agreement"),
         ],
     }

@@ -29,7 +29,7 @@ BUILTIN_AUTOREGRESSIVE = "builtin-autoregressive"
 INDEX_FILE = "model_index.json"
 # The only places from which a checkpoint may name a class: loading one runs no code of its own.
 LIBRARIES = re.compile(r"(dac_diffusion(\.\w+)*|diffusers|transformers)")
-DOWNLOADED_FILES = ("*.json", "*.safetensors", "*.md", "datastore/*")
+DOWNLOADED_FILES = ("*.json", "*.jinja", "*.safetensors", "*.md", "datastore/*")
 
 
 def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:

@@ -96,7 +96,7 @@ def _in_ing_and_ed(verb: str) -> list[str]:
 _VERBS = SOUND_VERBS | ACTION_VERBS
 _THIRD_PERSONS = {_third_person(verb): verb for verb in _VERBS}
 _FINITE = frozenset(_third_person(verb) for verb in FINITE_VERBS) | PAST_FORMS
-_LEMMAS = {form: verb for verb in _VERBS for form in _in_ing_and_ed(verb)} | _THIRD_PERSONS
+_LEMMAS = {form: verb for verb in sorted(_VERBS) for form in _in_ing_and_ed(verb)} | _THIRD_PERSONS
 _LEMMAS |= {"blew": "blow", "rang": "ring", "sang": "sing", "spoke": "speak"}
 _TAGS = {word: tag for tag, words in FUNCTION_WORDS.items() for word in words}
 _TAGS |= dict.fromkeys(ADJECTIVES, "j") | dict.fromkeys(PLURALS, "N")

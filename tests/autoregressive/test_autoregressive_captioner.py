@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-import dac_diffusion.autoregressive.captioner as captioner_module
+import dac_diffusion.autoregressive.drawing as drawing_module
 from dac_diffusion import AutoregressiveCaptioner, DiffusionCaptioner, load_captioner
 from dac_diffusion.autoregressive.decoding import decode
 from dac_diffusion.cli import main
@@ -119,7 +119,7 @@ def test_captions_of_one_length(
         seen.append(decode(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(captioner_module, "decode", decode_and_keep)
+    monkeypatch.setattr(drawing_module, "decode", decode_and_keep)
     for method in METHODS:
         captioner(noise(1.0), 32000, num_captions=1, decoding=method, min_length=7, max_length=7)
     for ids in seen:

@@ -16,7 +16,7 @@ def test_the_decoders_write_so_many_tokens_one_by_one(
 ) -> None:
     from timed_group import call
 
-    from dac_diffusion.autoregressive import captioner as module
+    from dac_diffusion.autoregressive import drawing as module
 
     plain, written = module.decode, []
 

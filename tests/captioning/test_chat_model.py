@@ -142,11 +142,11 @@ def test_weights_must_be_those_of_the_settings(folder: Path) -> None:
     path = folder / "model.safetensors"
     weights = load_file(path)
     save_file({**weights, "model.extra": torch.zeros(1)}, path, {"format": "pt"})
-    with pytest.raises(CheckpointError, match="have, beyond what config.json describes, model.ext"):
+    with pytest.raises(CheckpointError, match=r"config\.json describes, model\.extra;"):
         load_chat_model(folder)
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, path, {"format": "pt"})
-    with pytest.raises(CheckpointError, match="weights lack model.layers.1.mlp.up_proj.weight"):
+    with pytest.raises(CheckpointError, match=r"weights lack model\.layers\.1\.mlp"):
         load_chat_model(folder)
 
 

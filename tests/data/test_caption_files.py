@@ -39,7 +39,7 @@ def test_jsonl_keeps_everything_and_the_original(tmp_path: Path) -> None:
             "captions": [{"text": "a", "score": 0.5}, {"text": "b"}],
             "x": 1,
         },
-        {"file_name": "b.wav", "captions": []},
+        {"file_name": "b.wav", "captions": [], "repeats_removed": 1},
         {"file_name": "c.wav", "error": "cannot be read"},
         {"file_name": "d.wav", "captions": [{"text": "c", "original": "first"}]},
     ]

@@ -17,7 +17,6 @@ from dac_diffusion.autoregressive.network import (
 from dac_diffusion.autoregressive.plain import AudioProjection, AutoregressiveConfig, build_network
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.data.scene_features import Hearings, encode_pool
-from dac_diffusion.errors import ConfigError
 from dac_diffusion.text.tokenizer import PAD_ID
 from dac_diffusion.training.autoregressive import (
     AutoregressiveTask,
@@ -106,9 +105,3 @@ def test_the_tiny_config_makes_a_captioner(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)
     clip = captioner(noise, sampling_rate=32000, num_captions=2)
     assert clip.captions
-
-
-def test_an_initial_model_is_for_diffusion_only(tmp_path: Path) -> None:
-    overrides = [*SMALL, "max_steps=2", f"output_dir={tmp_path}", "initial_model=builtin"]
-    with pytest.raises(ConfigError, match="initial_model: only for system=diffusion"):
-        train(TINY, overrides, progress=False)
