@@ -15,6 +15,9 @@ from dac_diffusion.errors import ConfigError, MissingExtraError
 from dac_diffusion.training.ema import ExponentialMovingAverage
 from dac_diffusion.training.task import LoopConfig
 
+# FSDP sets it on every module. With it, `generate` of transformers waits for the other processes.
+FSDP_MARK = "_is_fsdp_managed_module"
+
 
 def make_accelerator() -> Any:
     """The processes of this run; raises MissingExtraError without the extra `training`."""
@@ -30,6 +33,8 @@ def make_accelerator() -> Any:
     # processes wait while the first evaluates. The precision is set by autocast in
     # `forward_and_backward`, because Accelerate would patch it into the model.
     unused_weights = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # With this, transformers would load weights in the first process only.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
     accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[unused_weights, patience])
     launched_for_several = "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ
@@ -216,15 +221,19 @@ def whole_weights(model: nn.Module, keep: bool) -> Iterator[None]:
             tensor = whole(parameter.detach())
             if keep:
                 complete[parameter] = nn.Parameter(tensor)
-    _replace_parameters(model, complete)
+    _replace_parameters(model, complete, marked=False)
     try:
         yield
     finally:
-        _replace_parameters(model, {new: old for old, new in complete.items()})
+        _replace_parameters(model, {new: old for old, new in complete.items()}, marked=True)
 
 
-def _replace_parameters(model: nn.Module, by: Mapping[nn.Parameter, nn.Parameter]) -> None:
+def _replace_parameters(
+    model: nn.Module, by: Mapping[nn.Parameter, nn.Parameter], marked: bool
+) -> None:
     for module in model.modules():
+        if hasattr(module, FSDP_MARK):
+            setattr(module, FSDP_MARK, marked)
         for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
             if parameter in by:
                 setattr(module, name, by[parameter])
