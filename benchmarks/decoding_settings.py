@@ -6,7 +6,7 @@
 
 The counterpart of sampling_settings.py, on the same scenes (scene seed 1, which no other table
 uses). Nucleus sampling draws the largest number of candidates once per temperature and top-p, then
-captions are chosen out of the first m of them with each likelihood weight; beam search has its
+captions are chosen out of the first m of them with each ranking; beam search has its
 beams and length penalties, diverse beam search its penalties, each for one caption and for five.
 """
 
@@ -30,7 +30,15 @@ from common import (
     use_threads,
     write_report,
 )
-from sampling_settings import chosen_scores, raw_row, scene_windows, set_scores
+from sampling_settings import (
+    add_rankings,
+    chosen_scores,
+    rankings,
+    raw_row,
+    scene_windows,
+    set_scores,
+    weights_of,
+)
 from tqdm import tqdm
 
 from dac_diffusion.autoregressive.decoding import DecodingSettings
@@ -41,7 +49,9 @@ from dac_diffusion.metrics.cider import CiderD
 COLUMNS = {
     "decoding": "decoding",
     "num_candidates": "candidates",
-    "likelihood_weight": "likelihood weight",
+    "likelihood": "likelihood weight",
+    "agreement": "agreement weight",
+    "redundancy": "redundancy weight",
     "captions_per_clip": "K",
     "cider_d": "CIDEr-D first|.3f",
     "mean_cider_d": "mean of the captions|.3f",
@@ -78,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--temperatures", type=float, nargs="+", default=[0.5, 0.7, 0.85, 1.0])
     add("--top-p", type=float, nargs="+", default=[0.9, 0.95, 1.0])
     add("--candidates", type=int, nargs="+", default=[5, 10, 20])
-    add("--likelihood-weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.4])
+    add_rankings(parser)
     add("--beams", type=int, nargs="+", default=[2, 4, 8])
     add("--length-penalties", type=float, nargs="+", default=[0.5, 1.0, 1.5])
     add("--diversity-penalties", type=float, nargs="+", default=[0.2, 0.5, 1.0, 2.0])
@@ -146,14 +156,14 @@ def rows(
     unranked = set_scores([clip["texts"][:k] for clip in clips], scorer)
     found = [{**head, "num_candidates": k, "captions_per_clip": k, **unranked}]
     for count in args.candidates:
-        for weight in args.likelihood_weights:
+        for ranking in rankings(args):
             found.append(
                 {
                     **head,
                     "num_candidates": count,
-                    "likelihood_weight": weight,
+                    **weights_of(ranking),
                     "captions_per_clip": k,
-                    **chosen_scores(clips, count, weight, scorer, k),
+                    **chosen_scores(clips, count, ranking, scorer, k),
                 }
             )
     return found

@@ -1,12 +1,14 @@
-"""Which sampling settings should be the captioner's defaults?
+"""Which sampling and ranking settings should be the captioner's defaults?
 
     python benchmarks/sampling_settings.py --output benchmarks/results/sampling_settings.json
     python benchmarks/sampling_settings.py --limit 20 --noise-scales 0.7 1.0      # a quick look
 
 Draws the largest number of candidates once per scene and noise scale, then chooses captions out of
-the first m of them with each likelihood weight. The scenes are others than those of scenes.py
-(scene seed 1), so that settings are not chosen on what they are reported on; the recordings are
-the same val recordings. `seconds`: of one 10 s clip, median, everything included, measured apart.
+the first m of them with each ranking: the weights of likelihood, of agreement with the other
+candidates and of redundancy (dac_diffusion/ranking/settings.py), beside the cosine's of 1. The
+scenes are others than those of scenes.py (scene seed 1), so that settings are not chosen on what
+they are reported on; the recordings are the same val recordings. `seconds`: of one 10 s clip,
+median, everything included, measured apart.
 """
 
 from __future__ import annotations
@@ -37,16 +39,22 @@ from tqdm import tqdm
 from dac_diffusion.audio.loading import prepare_waveform
 from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
 from dac_diffusion.captioning.ranking import Candidates, audio_text_cosines
-from dac_diffusion.captioning.selection import choose_captions
+from dac_diffusion.captioning.results import Caption
+from dac_diffusion.captioning.selection import best_captions
 from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.metrics.cider import CiderD
 from dac_diffusion.metrics.diversity import distinct_n_within_clip
 from dac_diffusion.metrics.wellformedness import wellformedness
+from dac_diffusion.ranking.agreement import mean_agreement
+from dac_diffusion.ranking.hybrid import RankingWeights, hybrid_scores
+from dac_diffusion.ranking.settings import RankingSettings
 
 COLUMNS = {
     "noise_scale": "initial noise",
     "num_candidates": "candidates",
-    "likelihood_weight": "likelihood weight",
+    "likelihood": "likelihood weight",
+    "agreement": "agreement weight",
+    "redundancy": "redundancy weight",
     "cider_d": "CIDEr-D first|.3f",
     "mean_cider_d": "mean of the captions|.3f",
     "best_cider_d": "best of the captions|.3f",
@@ -64,9 +72,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=150, help="number of scenes")
     parser.add_argument("--scene-seed", type=int, default=1)
     parser.add_argument("--num-steps", type=int, default=8)
-    parser.add_argument("--noise-scales", type=float, nargs="+", default=[0.6, 0.7, 0.8, 1.0])
-    parser.add_argument("--likelihood-weights", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.4])
-    parser.add_argument("--candidates", type=int, nargs="+", default=[5, 8, 10, 20])
+    parser.add_argument("--noise-scales", type=float, nargs="+", default=[0.7, 0.8, 0.9, 1.0])
+    parser.add_argument("--candidates", type=int, nargs="+", default=[5, 10, 20])
+    add_rankings(parser)
     args = parser.parse_args()
     check_output(args.output)
     captioner: Any = load_captioner(args)
@@ -74,15 +82,43 @@ def main() -> None:
     seconds = {m: time_one_clip(captioner, m, args) for m in args.candidates}
     scorer = CiderD(references)
     table = [
-        row(scale, count, weight, drawn[scale], scorer, args.num_captions, seconds)
+        row(scale, count, ranking, drawn[scale], scorer, args.num_captions, seconds)
         for scale in args.noise_scales
         for count in args.candidates
-        for weight in args.likelihood_weights
+        for ranking in rankings(args)
     ]
     print(markdown_table(table, COLUMNS))
     print(f"\n{len(references)} scenes; {machine_line()}")
     raw = {f"noise scale {scale}": clips for scale, clips in drawn.items()}
     write_report(args.output, report("sampling_settings", args, table, raw))
+
+
+def add_rankings(parser: argparse.ArgumentParser) -> None:
+    """The weights that are tried, each with each."""
+    add = parser.add_argument
+    add("--likelihood-weights", type=float, nargs="+", default=[0.0, 0.2])
+    add("--agreement-weights", type=float, nargs="+", default=[0.0, 2.0, 5.0])
+    add("--redundancy-weights", type=float, nargs="+", default=[0.0, 1.0])
+
+
+def rankings(args: argparse.Namespace) -> list[RankingSettings]:
+    """Each likelihood weight with each agreement and each redundancy weight."""
+    return [
+        RankingSettings(RankingWeights(1.0, likelihood, agreement), redundancy_weight=redundancy)
+        for likelihood in args.likelihood_weights
+        for agreement in args.agreement_weights
+        for redundancy in args.redundancy_weights
+    ]
+
+
+def weights_of(ranking: RankingSettings) -> Row:
+    """The weights for a line of the table."""
+    weights = ranking.weights
+    return {
+        "likelihood": weights.likelihood,
+        "agreement": weights.agreement,
+        "redundancy": ranking.redundancy_weight,
+    }
 
 
 def draw_candidates(
@@ -138,7 +174,7 @@ def raw_row(captioner: Any, candidates: Candidates) -> Row:
 def row(
     noise_scale: float,
     num_candidates: int,
-    weight: float,
+    ranking: RankingSettings,
     clips: Sequence[Row],
     scorer: CiderD,
     num_captions: int,
@@ -148,24 +184,33 @@ def row(
     return {
         "noise_scale": noise_scale,
         "num_candidates": num_candidates,
-        "likelihood_weight": weight,
-        **chosen_scores(clips, num_candidates, weight, scorer, num_captions),
+        **weights_of(ranking),
+        **chosen_scores(clips, num_candidates, ranking, scorer, num_captions),
         "seconds": seconds[num_candidates],
     }
 
 
 def chosen_scores(
-    clips: Sequence[Row], num_candidates: int, weight: float, scorer: CiderD, num_captions: int
+    clips: Sequence[Row],
+    num_candidates: int,
+    ranking: RankingSettings,
+    scorer: CiderD,
+    num_captions: int,
 ) -> Row:
     """Scores of what ranking chooses out of each clip's first candidates."""
     chosen = []
     for clip in clips:
-        scores = [
-            cosine + weight * likelihood
-            for cosine, likelihood in zip(clip["cosines"], clip["log_likelihoods"], strict=True)
-        ]
-        captions = choose_captions(
-            clip["texts"][:num_candidates], scores[:num_candidates], num_captions
+        texts = clip["texts"][:num_candidates]
+        scores = hybrid_scores(
+            ranking.weights,
+            ranking.normalisation,
+            torch.tensor(clip["cosines"][:num_candidates]),
+            torch.tensor(clip["log_likelihoods"][:num_candidates]),
+            torch.tensor(mean_agreement(texts)),
+        ).tolist()
+        candidates = [Caption(*each) for each in zip(texts, scores, strict=True)]
+        captions = best_captions(
+            candidates, num_captions, redundancy_weight=ranking.redundancy_weight
         )
         chosen.append([caption.text for caption in captions] or [""])
     return set_scores(chosen, scorer)

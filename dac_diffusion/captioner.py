@@ -63,6 +63,7 @@ class DiffusionCaptioner(DiffusionPipeline):
         agreement_weight: float = 0.0,
         score_normalisation: Normalisation = "none",
         error_threshold: float | None = None,
+        redundancy_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -87,6 +88,7 @@ class DiffusionCaptioner(DiffusionPipeline):
             agreement_weight=agreement_weight,
             score_normalisation=score_normalisation,
             error_threshold=error_threshold,
+            redundancy_weight=redundancy_weight,
         )
 
     @classmethod
@@ -127,6 +129,7 @@ class DiffusionCaptioner(DiffusionPipeline):
         score_normalisation: Normalisation | None = None,
         error_threshold: float | None = None,
         error_detector: ErrorDetector | None = None,
+        redundancy_weight: float | None = None,
         callback: Callable[[CaptionStep], None] | None = None,
         progress: bool | None = None,
         on_result: Callable[[ClipCaptions], None] | None = None,
@@ -154,6 +157,9 @@ class DiffusionCaptioner(DiffusionPipeline):
         an error of language is above it come last (1: off). error_detector: what finds that
         probability (ranking/error_filter.py), by default the rules of ranking/rule_based_errors.py.
 
+        redundancy_weight: above 0, captions after the first are chosen to differ from those before
+        them, at this price in score for a full likeness (captioning/selection.py).
+
         callback: called with a CaptionStep for every window and step. progress: a bar over the
         recordings; by default for more than one, on a terminal. on_result: called with every
         recording's result as soon as it is known, in order.
@@ -170,6 +176,7 @@ class DiffusionCaptioner(DiffusionPipeline):
             score_normalisation,
             error_threshold,
             error_detector,
+            redundancy_weight,
         )
         settings = DrawSettings(
             num_captions=num_captions,

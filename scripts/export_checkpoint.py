@@ -27,7 +27,8 @@ from dac_diffusion.systems import load_captioner
 CONFIG, INDEX = "config.yaml", "model_index.json"
 SETTINGS = {
     "num_steps": int, "num_candidates": int, "initial_noise_scale": float,
-    "likelihood_weight": float, "temperature": float, "top_p": float, "diversity_penalty": float,
+    "likelihood_weight": float, "agreement_weight": float, "redundancy_weight": float,
+    "temperature": float, "top_p": float, "diversity_penalty": float,
 }  # fmt: skip
 SHARED = ("encoder", "scorer", "tokenizer")
 

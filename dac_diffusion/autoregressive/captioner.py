@@ -77,6 +77,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         agreement_weight: float = 0.0,
         score_normalisation: Normalisation = "none",
         error_threshold: float | None = None,
+        redundancy_weight: float = 0.0,
         prompt_left: Sequence[int] | None = None,
         prompt_right: Sequence[int] | None = None,
         retrieved: int | None = None,
@@ -112,6 +113,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             agreement_weight=agreement_weight,
             score_normalisation=score_normalisation,
             error_threshold=error_threshold,
+            redundancy_weight=redundancy_weight,
             prompt_left=prompt_left,
             prompt_right=prompt_right,
             retrieved=retrieved,
@@ -210,6 +212,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         score_normalisation: Normalisation | None = None,
         error_threshold: float | None = None,
         error_detector: ErrorDetector | None = None,
+        redundancy_weight: float | None = None,
         min_length: int = 1,
         max_length: int | None = None,
         seed: int = 0,
@@ -224,7 +227,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         from; by default as many as captions, for nucleus sampling the checkpoint's own number.
         ranking: "audio_text" by the checkpoint's weights, "likelihood" by the mean log-likelihood
         per token alone (weights 0, 1, 0). Weights given in the call stand instead of either; they,
-        score_normalisation, error_threshold and error_detector are those of DiffusionCaptioner.
+        score_normalisation, error_threshold, error_detector and redundancy_weight are those of
+        DiffusionCaptioner.
         min_length, max_length: tokens of a caption, the end token included, at most the
         checkpoint's own max_length.
 
@@ -259,6 +263,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             score_normalisation,
             error_threshold,
             error_detector,
+            redundancy_weight,
             default_weights=LIKELIHOOD_ALONE if order == "likelihood" else None,
         )
         drawer = SequenceDrawer(self, settings, num_captions, ranks.weights.likelihood != 0)

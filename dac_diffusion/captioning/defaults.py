@@ -25,6 +25,7 @@ def ranking_of_call(
     score_normalisation: Normalisation | None,
     error_threshold: float | None,
     error_detector: ErrorDetector | None,
+    redundancy_weight: float | None,
     default_weights: RankingWeights | None = None,
 ) -> RankingSettings:
     """How a call ranks; what is None comes from the checkpoint's `config`.
@@ -53,6 +54,7 @@ def ranking_of_call(
         given_or(score_normalisation, config.score_normalisation),
         threshold,
         error_detector,
+        given_or(redundancy_weight, config.redundancy_weight),
     )
     settings.check()
     return settings

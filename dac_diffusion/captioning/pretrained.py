@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import logging
-import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dac_diffusion.errors import CheckpointError
+from dac_diffusion.hub import HubFiles, fetch_from_hub, is_hub_id
 from dac_diffusion.libraries import quiet_libraries
 from dac_diffusion.saved_models import (
     cannot_be_loaded,
@@ -29,7 +27,9 @@ BUILTIN_AUTOREGRESSIVE = "builtin-autoregressive"
 INDEX_FILE = "model_index.json"
 # The only places from which a checkpoint may name a class: loading one runs no code of its own.
 LIBRARIES = re.compile(r"(dac_diffusion(\.\w+)*|diffusers|transformers)")
-DOWNLOADED_FILES = ("*.json", "*.jinja", "*.safetensors", "*.md", "datastore/*")
+ON_HUB = HubFiles(
+    "checkpoint", "checkpoint", ("*.json", "*.jinja", "*.safetensors", "*.md", "datastore/*")
+)
 
 
 def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
@@ -51,12 +51,12 @@ def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
         return exported if is_run else folder
     if folder.exists():
         raise CheckpointError(f"{name}: is a file; give the checkpoint folder that holds it")
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(name)):
+    if not is_hub_id(name):
         raise CheckpointError(
             f"{name}: there is no such checkpoint folder; give a folder, a Hub id (owner/name), "
             f"{BUILTIN!r} or {BUILTIN_AUTOREGRESSIVE!r}"
         )
-    return _from_hub(str(name), revision)
+    return fetch_from_hub(str(name), ON_HUB, revision)
 
 
 def captioner_class_name(folder: Path) -> str:
@@ -182,35 +182,3 @@ def _load(folder: Path, cls: Any, dtype: torch.dtype) -> Any:
         raise
     except Exception as error:  # whatever a library raises on a file that does not fit it
         raise cannot_be_loaded(folder, cls, error) from error
-
-
-def _from_hub(name: str, revision: str | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    patterns = list(DOWNLOADED_FILES)
-    with suppress(LocalEntryNotFoundError, HFValidationError):
-        return Path(
-            snapshot_download(
-                name, revision=revision, allow_patterns=patterns, local_files_only=True
-            )
-        )
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        raise CheckpointError(
-            f"{name}: no such folder here, not downloaded before, and HF_HUB_OFFLINE is set"
-        )
-    try:
-        files = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
-        size = sum(f.size or 0 for f in files if f.rfilename.endswith((".json", ".safetensors")))
-        logging.getLogger("dac_diffusion").warning(
-            "downloading the checkpoint %s from the Hugging Face Hub (%.1f MB)",
-            name,
-            size / 1e6,
-        )
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
-        raise CheckpointError(
-            f"{name}: no such folder here, and the Hugging Face Hub does not give it "
-            f"({type(error).__name__}: {reason[:160]}); give the path of a checkpoint folder"
-        ) from error

@@ -37,9 +37,11 @@ class Ranker:
         has. Likelihood is that in the caption's own window. Normalisation is over all candidates.
         """
         errors = [self._error_probabilities(candidates.texts) for candidates in drawn]
-        threshold = self.settings.error_threshold
+        threshold, redundancy = self.settings.error_threshold, self.settings.redundancy_weight
         of_windows = [
-            best_captions(self._scored([one], [1], one.pooled, [found]), count, threshold)
+            best_captions(
+                self._scored([one], [1], one.pooled, [found]), count, threshold, redundancy
+            )
             for one, found in zip(drawn, errors, strict=True)
         ]
         if len(drawn) == 1:
@@ -53,7 +55,7 @@ class Ranker:
             texts = {caption.text for caption in chosen}
             against_whole = [next(scored) for _ in candidates.texts]
             remaining += [caption for caption in against_whole if caption.text in texts]
-        return of_windows, best_captions(remaining, count, threshold)
+        return of_windows, best_captions(remaining, count, threshold, redundancy)
 
     def _scored(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from dac_diffusion.captioning.ranking import Candidates
 from dac_diffusion.captioning.results import Caption
+from dac_diffusion.ranking.agreement import agreement_with
 from dac_diffusion.ranking.error_filter import flag_errors
 from dac_diffusion.text.faults import is_well_formed
 from dac_diffusion.text.tokenizer import normalise_caption
@@ -40,15 +41,11 @@ def count_distinct(texts: Iterable[str]) -> int:
     return len({normalise_caption(text) for text in texts} - {""})
 
 
-def choose_captions(
-    texts: Sequence[str], scores: Sequence[float], count: int
-) -> tuple[Caption, ...]:
-    """At most `count` captions that differ, best score first; see best_captions."""
-    return best_captions([Caption(*each) for each in zip(texts, scores, strict=True)], count)
-
-
 def best_captions(
-    candidates: Sequence[Caption], count: int, error_threshold: float | None = None
+    candidates: Sequence[Caption],
+    count: int,
+    error_threshold: float | None = None,
+    redundancy_weight: float = 0.0,
 ) -> tuple[Caption, ...]:
     """At most `count` captions that differ after normalisation, best score first.
 
@@ -57,6 +54,10 @@ def best_captions(
 
     error_threshold: captions with an error_probability above it come last of all, after the
     ill-formed ones; where that is every one of them, the order is as without it.
+
+    redundancy_weight: the captions after the first are chosen one by one, by their score less this
+    weight times their largest agreement (ranking/agreement.py) with one chosen already: maximal
+    marginal relevance (Carbonell and Goldstein 1998). Their scores stay what they are.
     """
     worded = [candidate for candidate in candidates if normalise_caption(candidate.text)]
     flagged = [False] * len(worded)
@@ -71,7 +72,31 @@ def best_captions(
     ranked = sorted(
         best.values(), key=lambda each: (each[0], not is_well_formed(each[1].text), -each[1].score)
     )
+    if redundancy_weight != 0:
+        ranked = _spread(ranked, count, redundancy_weight)
     return tuple(candidate for _, candidate in ranked[:count])
+
+
+def _spread(
+    ranked: Sequence[tuple[bool, Caption]], count: int, redundancy_weight: float
+) -> list[tuple[bool, Caption]]:
+    """The first `count` by marginal relevance; candidates with faults stay behind all others."""
+    chosen: list[tuple[bool, Caption]] = []
+    rest, redundancy = list(ranked), [0.0] * len(ranked)
+    while rest and len(chosen) < count:
+        place = min(
+            range(len(rest)),
+            key=lambda i: (
+                rest[i][0],
+                not is_well_formed(rest[i][1].text),
+                redundancy_weight * redundancy[i] - rest[i][1].score,
+            ),
+        )
+        chosen.append(rest.pop(place))
+        del redundancy[place]
+        likeness = agreement_with(chosen[-1][1].text, [each.text for _, each in rest])
+        redundancy = [max(both) for both in zip(redundancy, likeness, strict=True)]
+    return chosen
 
 
 def _error_probability(candidate: Caption) -> float:

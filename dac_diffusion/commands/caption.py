@@ -77,7 +77,12 @@ def _add_ranking_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="of the agreement with the other candidates (same), for instance 2",
     )
-    add("--score-normalisation", help="of these three before they are weighted: none, z_score")
+    add(
+        "--redundancy-weight",
+        type=float,
+        help="captions after the first are chosen to differ from those before them (same)",
+    )
+    add("--score-normalisation", help="of the first three before they are weighted: none, z_score")
     add(
         "--error-threshold",
         type=float,
@@ -137,6 +142,7 @@ def caption_paths(
             audio_text_weight=arguments.audio_text_weight,
             likelihood_weight=arguments.likelihood_weight,
             agreement_weight=arguments.agreement_weight,
+            redundancy_weight=arguments.redundancy_weight,
             score_normalisation=arguments.score_normalisation,
             error_threshold=arguments.error_threshold,
             progress=progress,
@@ -154,6 +160,7 @@ def caption_paths(
             audio_text_weight=arguments.audio_text_weight,
             likelihood_weight=arguments.likelihood_weight,
             agreement_weight=arguments.agreement_weight,
+            redundancy_weight=arguments.redundancy_weight,
             score_normalisation=arguments.score_normalisation,
             error_threshold=arguments.error_threshold,
             seed=arguments.seed,

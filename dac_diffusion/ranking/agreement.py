@@ -50,6 +50,13 @@ def mean_agreement(captions: Sequence[str], weights: Sequence[float] | None = No
     return scores
 
 
+def agreement_with(caption: str, others: Sequence[str]) -> list[float]:
+    """The agreement (0 to 1) of a caption with each of N others; see mean_agreement."""
+    words = [tuple(tokenize(each)) for each in (caption, *others)]
+    found: list[float] = next(_pairwise_agreement(words)).tolist()
+    return found[1:]
+
+
 def _pairwise_agreement(captions: Sequence[tuple[str, ...]]) -> Iterator[np.ndarray]:
     """The agreement of each of U captions, given as words, with all of them: U times (U,)."""
     count = len(captions)

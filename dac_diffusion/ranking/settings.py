@@ -16,17 +16,20 @@ class RankingSettings:
     """Weights and normalisation of the score (hybrid.py), and the filter (error_filter.py).
 
     error_threshold: None filters nothing; else candidates whose probability of an error is above
-    it come last, and error_detector says what that probability is.
+    it come last, and error_detector says what that probability is. redundancy_weight: how much a
+    caption loses by its agreement with those chosen before it (captioning/selection.py).
     """
 
     weights: RankingWeights = field(default_factory=RankingWeights)
     normalisation: Normalisation = "none"
     error_threshold: float | None = None
     error_detector: ErrorDetector | None = None
+    redundancy_weight: float = 0.0
 
     def check(self) -> None:
         """Raise ConfigError, naming the captioner's setting, for a value that makes no sense."""
-        for name, weight in vars(self.weights).items():
+        weights = {**vars(self.weights), "redundancy": self.redundancy_weight}
+        for name, weight in weights.items():
             if not (isinstance(weight, int | float) and isfinite(weight)):
                 raise ConfigError(f"{name}_weight={weight!r}: must be a finite number")
         known = get_args(Normalisation)

@@ -47,6 +47,7 @@ class DecodingConfig:
     agreement_weight: float = 0.0
     score_normalisation: Normalisation = "none"
     error_threshold: float | None = None
+    redundancy_weight: float = 0.0
 
 
 class AutoregressiveTrainer(nn.Module):
@@ -61,7 +62,7 @@ class AutoregressiveTrainer(nn.Module):
 
     def forward(self, batch: CaptionBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy of every token given those before it, over B clips with K captions."""
-        encoded = encode_audio(self.projection, self.network, batch.audio)
+        encoded = encode_audio(self.projection, self.network, batch.features)
         return caption_loss(
             self.network, encoded, batch.token_ids, self.pad_id, self.label_smoothing
         )

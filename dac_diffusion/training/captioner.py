@@ -50,7 +50,8 @@ class SamplingConfig:
 
     stride, renoise, eta, churn: diffusion/scheduler.py; refined_share: diffusion/sampling.py;
     collapse_repeats: text/repeats.py. likelihood_weight needs a latent space of embeddings, where
-    the default is .2, else 0.
+    the default is .2, else 0. These weights, of the score: ranking/hybrid.py; redundancy_weight:
+    captioning/selection.py.
     """
 
     num_steps: int = 8
@@ -63,7 +64,10 @@ class SamplingConfig:
     stride: int | None = None
     refined_share: float = 0.0
     collapse_repeats: bool = False
+    audio_text_weight: float = 1.0
     likelihood_weight: float | None = None
+    agreement_weight: float = 2.0
+    redundancy_weight: float = 1.0
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a value that makes no sense."""
@@ -110,7 +114,7 @@ class CaptionerTrainer(nn.Module):
             self.space,
             self.schedule,
             batch.token_ids,
-            batch.audio,
+            batch.features,
             self.config,
             generator,
             self.pad_id,
@@ -231,6 +235,9 @@ class CaptionerTask:
             likelihood_weight=weight if weight is not None else 0.2 * can_encode,
             refined_share=sampling.refined_share,
             collapse_repeats=sampling.collapse_repeats,
+            audio_text_weight=sampling.audio_text_weight,
+            agreement_weight=sampling.agreement_weight,
+            redundancy_weight=sampling.redundancy_weight,
         )
 
     def state(self) -> dict[str, Any]:

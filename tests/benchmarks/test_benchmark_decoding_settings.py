@@ -25,6 +25,7 @@ def test_its_captions_are_those_of_the_captioner(
     options = ["--model", str(tmp_path / "model"), "--clips", "none", "--limit", "2"]
     options += ["--dtype", "float32", "--num-candidates", "4", "--num-captions", "2"]
     options += ["--candidates", "3", "4", "--likelihood-weights", "0", "0.5"]
+    options += ["--agreement-weights", "2", "--redundancy-weights", "1"]
     options += ["--temperatures", "0.7", "--top-p", "0.9", "--beams", "3"]
     options += ["--length-penalties", "1.0", "--diversity-penalties", "0.5"]
     monkeypatch.setattr(sys, "argv", ["decoding_settings", *options, "--output", str(output)])
@@ -44,7 +45,7 @@ def test_its_captions_are_those_of_the_captioner(
         first = [scorer.score(result.captions[0].text, i) for i, result in enumerate(results)]
         return sum(first) / 2
 
-    captioner.register_to_config(likelihood_weight=0.5)
+    captioner.register_to_config(likelihood_weight=0.5, agreement_weight=2.0, redundancy_weight=1.0)
     sampled = expected(num_candidates=4, temperature=0.7, top_p=0.9)
     assert found["table"][5]["cider_d"] == pytest.approx(sampled)
     results: Any = captioner(sounds, num_captions=2, decoding="beam", num_beams=3)

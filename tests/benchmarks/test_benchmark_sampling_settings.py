@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from dac_diffusion.metrics.cider import CiderD
+from dac_diffusion.ranking.hybrid import RankingWeights
+from dac_diffusion.ranking.settings import RankingSettings
 
 
 def test_its_captions_are_those_of_the_captioner(
@@ -23,17 +25,19 @@ def test_its_captions_are_those_of_the_captioner(
     options = ["--model", str(checkpoint), "--clips", "none", "--limit", "2", "--num-steps", "2"]
     options += ["--candidates", "3", "4", "--num-candidates", "4", "--num-captions", "2"]
     options += ["--noise-scales", "0.7", "--likelihood-weights", "0", "0.5"]
+    options += ["--agreement-weights", "2", "--redundancy-weights", "1"]
     monkeypatch.setattr(sys, "argv", ["sampling_settings", *options, "--output", str(output)])
     sampling_settings.main()
     found = json.loads(output.read_text(encoding="utf-8"))
-    assert [(r["num_candidates"], r["likelihood_weight"]) for r in found["table"]] == [
+    assert [(r["num_candidates"], r["likelihood"]) for r in found["table"]] == [
         (3, 0.0), (3, 0.5), (4, 0.0), (4, 0.5)
     ]  # fmt: skip
+    assert {(r["agreement"], r["redundancy"]) for r in found["table"]} == {(2.0, 1.0)}
     assert "| candidates |" in capsys.readouterr().out
 
     arguments = Namespace(model=str(checkpoint), threads=1, dtype=found["settings"]["dtype"])
     captioner: Any = load_captioner(arguments)
-    captioner.register_to_config(likelihood_weight=0.5)
+    captioner.register_to_config(likelihood_weight=0.5, agreement_weight=2.0, redundancy_weight=1.0)
     scenes = [validation_scenes(None, 1).example(i) for i in range(2)]
     results = captioner(
         [(scene.waveform, scene.sampling_rate) for scene in scenes],
@@ -55,9 +59,11 @@ def test_the_best_score_leads() -> None:
         {"texts": ["rain falls", "a dog barks"], "cosines": [0.1, 0.3], "log_likelihoods": [0, -2]},
     ]
     arguments = (clips, CiderD(references), 1, {1: 0.5, 2: 0.6})
-    by_cosine = sampling_settings.row(1.0, 2, 0.0, *arguments)
-    by_both = sampling_settings.row(1.0, 2, 0.2, *arguments)
-    only_one = sampling_settings.row(1.0, 1, 0.0, *arguments)
+    cosine = RankingSettings()
+    both = RankingSettings(RankingWeights(likelihood=0.2))
+    by_cosine = sampling_settings.row(1.0, 2, cosine, *arguments)
+    by_both = sampling_settings.row(1.0, 2, both, *arguments)
+    only_one = sampling_settings.row(1.0, 1, cosine, *arguments)
     assert by_cosine["cider_d"] == 0.0
     assert by_both["cider_d"] == only_one["cider_d"] > 0
     assert (by_both["seconds"], only_one["seconds"]) == (0.6, 0.5)

@@ -1,12 +1,20 @@
 """Which candidates become captions."""
 
+import random
+from collections.abc import Sequence
+
 from dac_diffusion.captioning.results import Caption, ScoreParts
-from dac_diffusion.captioning.selection import best_captions, choose_captions, count_distinct
+from dac_diffusion.captioning.selection import best_captions, count_distinct
+from dac_diffusion.ranking.agreement import agreement_with
+
+
+def scored(texts: Sequence[str], scores: Sequence[float]) -> list[Caption]:
+    return [Caption(*each) for each in zip(texts, scores, strict=True)]
 
 
 def test_best_first_and_distinct_after_normalisation() -> None:
     texts = ["a dog barks", "A dog, barks", "rain falls", "birds sing"]
-    chosen = choose_captions(texts, [0.1, 0.4, 0.2, 0.3], 3)
+    chosen = best_captions(scored(texts, [0.1, 0.4, 0.2, 0.3]), 3)
     assert chosen == (
         Caption("A dog, barks", 0.4),
         Caption("birds sing", 0.3),
@@ -17,16 +25,17 @@ def test_best_first_and_distinct_after_normalisation() -> None:
 def test_ill_formed_captions_only_fill_up() -> None:
     texts = ["a dog dog", "a dog barks", "", "a bird and"]
     scores = [0.9, 0.1, 1.0, 0.8]
-    assert [c.text for c in choose_captions(texts, scores, 5)] == [
+    assert [c.text for c in best_captions(scored(texts, scores), 5)] == [
         "a dog barks",
         "a dog dog",
         "a bird and",
     ]
-    assert [c.text for c in choose_captions(texts, scores, 1)] == ["a dog barks"]
+    assert [c.text for c in best_captions(scored(texts, scores), 1)] == ["a dog barks"]
 
 
 def test_equal_scores_keep_their_order() -> None:
-    assert [c.text for c in choose_captions(["b", "c", "d"], [0.5, 0.5, 0.5], 2)] == ["b", "c"]
+    found = best_captions(scored(["b", "c", "d"], [0.5, 0.5, 0.5]), 2)
+    assert [c.text for c in found] == ["b", "c"]
 
 
 def test_count_distinct_ignores_empty_and_spelling() -> None:
@@ -61,3 +70,46 @@ def test_of_two_spellings_the_one_without_error_is_kept() -> None:
     captions = with_errors(["A dog barks.", "a dog barks", "rain falls"], [0.95, 0.1, 0.1])
     found = best_captions(captions, 5, 0.9)
     assert [c.text for c in found] == ["a dog barks", "rain falls"]
+
+
+def test_redundancy_brings_what_is_different_forward() -> None:
+    texts = ["a dog barks", "a dog barks loudly", "rain falls"]
+    captions = scored(texts, [0.9, 0.8, 0.3])
+    # The second shares 3 of 3 and 4 words, 2 of 2 and 3 pairs and 1 of 1 and 2 triples with the
+    # first, so it has an agreement of 0.581 with it: at a weight of 0.8 it is worth less than 0.336.
+    agreement = (6 / 7 + 4 / 5 + 2 / 3) / 4
+    assert agreement_with(texts[0], texts[1:]) == [agreement, 0.0]
+    for weight, order in ((0.0, texts), (0.8, texts), (0.9, [texts[0], texts[2], texts[1]])):
+        found = best_captions(captions, 3, redundancy_weight=weight)
+        assert [c.text for c in found] == order
+        assert {c.text: c.score for c in found} == dict(zip(texts, [0.9, 0.8, 0.3], strict=True))
+
+
+def test_redundancy_is_maximal_marginal_relevance() -> None:
+    draw = random.Random(0)
+    words = ["dog", "barks", "rain", "falls", "wind", "blows", "softly"]
+    for _ in range(20):
+        texts = sorted({" ".join(draw.sample(words, k=draw.randint(1, 4))) for _ in range(9)})
+        score = {text: draw.random() for text in texts}
+        expected: list[str] = []
+        while len(expected) < 5:
+            expected.append(
+                max(
+                    (text for text in texts if text not in expected),
+                    key=lambda text: (
+                        score[text] - 0.7 * max([0.0, *agreement_with(text, expected)])
+                    ),
+                )
+            )
+        found = best_captions(scored(texts, list(score.values())), 5, redundancy_weight=0.7)
+        well_formed = [text for text in expected if text in {c.text for c in found}]
+        assert [c.text for c in found] == well_formed == expected
+
+
+def test_captions_with_faults_stay_behind_whatever_is_redundant() -> None:
+    texts = ["a dog barks loudly", "a dog barks", "a bird and", "rain rain"]
+    found = best_captions(scored(texts, [0.9, 0.8, 0.95, 0.99]), 4, redundancy_weight=5.0)
+    assert [c.text for c in found] == texts[:2] + ["rain rain", "a bird and"]
+    errors = with_errors(["a dog barks", "a dog is barking", "rain falls"], [0.0, 0.0, 0.95])
+    kept = best_captions(errors, 3, 0.9, redundancy_weight=50.0)
+    assert [c.text for c in kept] == ["a dog barks", "a dog is barking", "rain falls"]
