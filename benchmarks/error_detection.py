@@ -24,8 +24,8 @@ from pathlib import Path
 
 from common import FOLDER, Row, check_output, markdown_table, report, run_main, write_report
 
-from dac_diffusion.commands.correct import RULES, load_detector
 from dac_diffusion.data.tables import read_all_captions
+from dac_diffusion.ranking.detectors import RULES, load_detector
 from dac_diffusion.ranking.error_detection import ERROR_THRESHOLD
 from dac_diffusion.ranking.error_filter import ErrorDetector
 from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector

@@ -1,48 +1,62 @@
-"""Speed of systems of the paper's sizes, with random weights, beside autoregressive ones.
+"""Speed of the paper's and the published systems at full size, with random weights.
 
     python benchmarks/full_size.py --threads 2 --output benchmarks/results/full_size.json
     python benchmarks/full_size.py --quick --threads 2
+    python benchmarks/full_size.py --systems dac clap_art recap --batch-sizes 1 --threads 2
+    python benchmarks/full_size.py --systems ced_llama --llama 1b 3b 7b --dtypes bfloat16
     python benchmarks/full_size.py --device cuda --output full_size_cuda.json
 
-Nothing is downloaded: speed does not depend on the weights. DAC (configs/dac/beats_dit.yaml and
-beats_uvit.yaml): BEATs, a denoiser over 40 positions, the upper half of BERT-base and its head; 17
-steps with guidance 2.5, which are 34 network calls, and fewer. Beside it, on the same BEATs
-features and with as many tokens, encoder-decoders of the size of BART-base and of GPT-2 small with
-cross-attention, greedy and with 4 beams; below the table stands what exactly each is.
+Nothing is downloaded: speed does not depend on the weights. --systems:
+
+dac    DAC (configs/dac/beats_dit.yaml, beats_uvit.yaml): BEATs, a denoiser over 40 positions, the
+       upper half of BERT-base and its head; 17 steps with guidance 2.5, 34 network calls, and fewer
+bart, gpt2    decoders of the size of BART-base and of GPT-2 small on the same BEATs features
+enclap, enclap_plus_plus, enclap_plus_plus_large, clap_art, recap, ced_bart, ced_llama    the
+       published systems with their own encoders, networks, vocabularies and decoding; EnCLAP++ has
+       a row as published, the best of 30 sampled captions, which alone counts ranking
+
+Below the table stands what exactly each is. One system at a time is in memory, and with it the
+references: "BART-base size" greedy, and DAC DiT at 17 guided and at 4 plain steps. All of a group
+are timed in turn, round after round, in one process. Shown are medians, the 10th and 90th
+percentile, and APS divided by that of each reference beside it.
 
 Random weights end no caption, so all have --fixed-length tokens (AudioCaps' have about 11). The
 autoregressive captioners are made to write them, in as many calls; the denoiser computes all its 40
-positions, as it does for a caption of any length. One caption per clip. Counted are Kaldi frames,
-audio encoder, denoising or decoding, and turning tokens into text (APS, and TPS with that many
-tokens a caption); the audio encoder, the same for all, also stands alone. BEATs gives 496 features
-for 10 s, as published, or 62 with --frequency-pooling mean. On a CPU the audio encoder and the
-denoisers take one clip at a time; on CUDA always 32, filled up by copies, so that fewer take as
-long. Network calls are those of the denoiser or decoder for the whole batch. All systems are timed
-in turn, round after round, in one process; shown are medians, the 10th and 90th percentile, and
-ratios between neighbours in time, to the first system decoding greedily.
+positions, as it does for a caption of any length. One caption per clip of 10 s, in memory. Counted
+are the encoder (spectrogram, codec or quantiser, CLAP, resampling between them, search in the
+datastore), denoising or decoding, and turning tokens into text (APS, and TPS with that many tokens
+a caption). BEATs gives DAC 496 features for 10 s, as published, or 62 with --frequency-pooling
+mean. On a CPU encoders and denoisers take one clip at a time; on CUDA always 32, filled up by
+copies. Network calls are those of the denoiser or decoder for the whole batch.
+
+A Llama is built in bfloat16 at once, without another copy. One that does not fit is named, and
+computed from two smaller ones, if they were timed; such rows say "computed".
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from common import (
-    Row,
-    check_output,
-    machine_line,
-    markdown_table,
-    report,
-    run_main,
-    use_threads,
-    write_report,
+from common import Row, check_output, machine_line, report, run_main, use_threads, write_report
+from full_size_groups import Timed, llamas_by_arithmetic, time_system
+from full_size_published import (
+    CED_LLAMA,
+    LLAMAS,
+    PUBLISHED,
+    PublishedSizes,
+    chosen_systems,
+    describe_published,
+    published_full_size,
+    published_settings,
+    read_config,
 )
+from full_size_rows import NOTE, as_markdown, in_order, notes_of
 from full_size_systems import (
+    REFERENCE_GUIDED_STEPS,
     SPECIAL_POSITIONS,
     Sizes,
     build_captioners,
@@ -50,63 +64,39 @@ from full_size_systems import (
     describe,
     full_size,
     read_configs,
+    reference_settings,
 )
-from timed_group import Group, kept_group, time_group
 from timing import make_clips
 from tqdm import tqdm
 
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.retrieval.store_files import import_faiss
 
-CPU_BATCH_SIZES, CUDA_BATCH_SIZES = (1, 8), (1, 8, 32, 128)
-COLUMNS = {
-    "model": "system",
-    "setting": "setting",
-    "dtype": "dtype",
-    "batch_size": "clips",
-    "network_calls": "network calls",
-    "aps": "APS|.3f",
-    "aps_low": "10 %|.3f",
-    "aps_high": "90 %|.3f",
-    "tps": "TPS|.1f",
-    "ratio": "APS ratio|.2f",
-    "ratio_low": "10 %|.2f",
-    "ratio_high": "90 %|.2f",
-    "encoding": "encoding s/clip|.3f",
-    "generation": "generation s/clip|.3f",
-    "text": "text s/clip|.4f",
-    "peak_gigabytes": "peak GB|.2f",
-    "rounds": "rounds",
-}
-PARAMETERS = {
-    "model": "system",
-    "encoder": "audio encoder|.2f",
-    "writing": "denoiser, or projection and network|.2f",
-    "latent_space": "latent space|.2f",
-    "total": "total|.2f",
-}
+CPU_BATCH_SIZES, CUDA_BATCH_SIZES = (1, 32), (1, 8, 32, 128)
+CLIP_RATE = 48000  # the highest that any encoder wants; bringing clips to its own is not counted
+OF_OUR_OWN = ("dac", "bart", "gpt2")
+SYSTEMS = (*OF_OUR_OWN, *PUBLISHED, CED_LLAMA)
 
 
-def main(sizes: Sizes | None = None) -> None:
-    sizes = sizes or full_size()
+def main(sizes: Sizes | None = None, published: PublishedSizes | None = None) -> None:
+    sizes, published = sizes or full_size(), published or published_full_size()
     args = parse_arguments()
     check_arguments(args, sizes)
     check_output(args.output)
     use_threads(args)
-    rows = time_all(sizes, args)
-    systems, machine = describe(sizes), where(args.device)
-    text = "\n".join(
-        [
-            markdown_table(rows, shown_columns(rows)),
-            "\nMillions of parameters:\n",
-            markdown_table(parameter_rows(rows), PARAMETERS),
-            "",
-            *(f"- {name}: {description}" for name, description in systems.items()),
-        ]
-    )
+    rows = time_all(sizes, published, args)
+    references = reference_settings(sizes, args.guidance_scale, args.fixed_length)
+    shown = in_order(rows, args.dtypes, references.values())
+    systems, machine = descriptions(sizes, published), where(args.device)
+    text = as_markdown(shown, systems, notes_of(rows))
     print(f"{text}\n\n{args.fixed_length} tokens a caption; {machine}")
-    raw = {f"{row['model']} {row['setting']} {row['group']}": [row.pop("raw")] for row in rows}
-    content = report("full_size", args, rows, raw)
-    content |= {"machine": machine, "systems": systems, "markdown": text}
+    measured = [row for row in rows if NOTE not in row]
+    raw = {
+        f"{row['model']} {row['setting']} {row['group']} beside {row['beside']}": [row.pop("raw")]
+        for row in measured
+    }
+    content = report("full_size", args, measured, raw)
+    content |= {"machine": machine, "systems": systems, "notes": notes_of(rows), "markdown": text}
     write_report(args.output, content)
 
 
@@ -117,22 +107,26 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--output", type=Path, help="JSON file for the table and all measurements")
     add("--folder", type=Path, help="keeps every group's rows, to go on from; default: nowhere")
+    add("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS, help="default: all")
+    add("--llama", nargs="+", default=list(LLAMAS), choices=list(LLAMAS), help="default: all")
     add("--device", default="cpu", help="such as cpu, cuda or cuda:1")
     add("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=("float32", "bfloat16"))
-    add("--batch-sizes", type=positive, nargs="+", help="default: 1 8, on CUDA 1 8 32 128")
+    add("--batch-sizes", type=positive, nargs="+", help="default: 1 32, on CUDA 1 8 32 128")
     add("--steps", type=positive, nargs="+", default=[17, 4, 1], help="without guidance")
     add("--guided-steps", type=positive, nargs="+", default=[17], help="two network calls each")
     add("--guidance-scale", type=float, default=2.5)
     add("--fixed-length", type=positive, default=12, help="tokens of every caption")
-    add("--frequency-pooling", default="none", choices=("none", "mean"), help="of BEATs")
+    add("--frequency-pooling", default="none", choices=("none", "mean"), help="of DAC's BEATs")
     add("--rounds", type=positive, default=15, help="at most, for each group")
+    add("--many-rounds", type=positive, default=3, help="at most, for more than 8 clips")
     add("--minutes", type=float, default=6.0, help="at most, for each group, but three rounds")
     add("--threads", type=int, help="torch threads; default: torch's own choice")
     add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="one clip, float32, two rounds")
+    add("--quick", action="store_true", help="dac, bart and gpt2, one clip, float32, two rounds")
     args = parser.parse_args()
     if args.quick:
-        args.dtypes, args.batch_sizes, args.rounds = ["float32"], [1], 2
+        args.systems, args.dtypes = list(OF_OUR_OWN), ["float32"]
+        args.batch_sizes, args.rounds = [1], 2
     if args.batch_sizes is None:
         args.batch_sizes = CPU_BATCH_SIZES if args.device == "cpu" else CUDA_BATCH_SIZES
     return args
@@ -146,7 +140,7 @@ def positive(text: str) -> int:
 
 
 def check_arguments(args: argparse.Namespace, sizes: Sizes) -> None:
-    """Raise ConfigError for what would only fail after the systems were made."""
+    """Raise DacError for what would only fail after the systems were made."""
     configs = read_configs(sizes).values()
     room = min(config.text.max_length for config in configs) - SPECIAL_POSITIONS
     if args.fixed_length > room:
@@ -155,8 +149,10 @@ def check_arguments(args: argparse.Namespace, sizes: Sizes) -> None:
             "most, beside [CLS] and [SEP]"
         )
     most = min(config.schedule.timesteps for config in configs)
-    if max([*args.steps, *args.guided_steps]) > most:
+    if max([*args.steps, *args.guided_steps, REFERENCE_GUIDED_STEPS]) > most:
         raise ConfigError(f"--steps, --guided-steps: at most {most}, the schedule's timesteps")
+    if "recap" in args.systems:
+        import_faiss()
     try:
         kind = torch.zeros(1, device=args.device).device.type
     except (RuntimeError, AssertionError) as error:  # which one depends on how torch was built
@@ -166,59 +162,67 @@ def check_arguments(args: argparse.Namespace, sizes: Sizes) -> None:
         raise ConfigError(f"--device {args.device}: only cpu and cuda can be timed")
 
 
-def time_all(sizes: Sizes, args: argparse.Namespace) -> list[Row]:
-    """The rows of all groups, those kept by an earlier run included."""
-    settings = compared_settings(
-        sizes, args.steps, args.guided_steps, args.guidance_scale, args.fixed_length
-    )
-    groups = [[Group(dtype, 1, size) for size in args.batch_sizes] for dtype in args.dtypes]
-    head = {name: getattr(args, name) for name in ("rounds", "minutes", "seed", "device")}
-    head |= {"settings": list(map(repr, settings)), "machine": where(args.device)}
-    head |= {"systems": describe(sizes), "frequency_pooling": args.frequency_pooling}
-    clips: list[Any] = []
+def time_all(sizes: Sizes, published: PublishedSizes, args: argparse.Namespace) -> list[Row]:
+    """The rows and notes of all groups, those kept by an earlier run included."""
+    references = reference_settings(sizes, args.guidance_scale, args.fixed_length)
+    groups = planned(sizes, published, args)
+    settings = [
+        setting for timed in groups if timed.published is None for setting in timed.settings
+    ]
+    names = {setting.model for setting in (*references.values(), *settings)}
+    keys = ("rounds", "many_rounds", "minutes", "seed", "device", "frequency_pooling")
+    head = {key: getattr(args, key) for key in keys}
+    head |= {"machine": where(args.device), "systems": descriptions(sizes, published)}
+    clips, _ = make_clips(max(args.batch_sizes), args.seed, CLIP_RATE)
     rows: list[Row] = []
-    with tqdm(total=sum(map(len, groups)), desc="full size", unit="group") as bar:
-        for of_dtype in groups:
-            dtype = getattr(torch, of_dtype[0].dtype)
-            captioners = build_captioners(
-                sizes, dtype, args.device, args.frequency_pooling, args.seed
+    with tqdm(total=len(args.dtypes) * len(groups), desc="full size", unit="system") as bar:
+        for dtype in args.dtypes:
+            build = cache(
+                partial(
+                    build_captioners,
+                    sizes,
+                    getattr(torch, dtype),
+                    args.device,
+                    args.frequency_pooling,
+                    args.seed,
+                    names,
+                )
             )
-            if not clips:
-                rate = next(iter(captioners.values())).encoder.sampling_rate
-                clips, _ = make_clips(max(args.batch_sizes), args.seed, rate)
-            for group in of_dtype:
-                path = None if args.folder is None else args.folder / f"{group.key}.json"
-                measure = partial(time_group, group, settings, captioners, clips, args)
-                rows += kept_group(path, head, measure)
+            of_dtype: list[Row] = []
+            for timed in groups:
+                of_dtype += time_system(
+                    timed, dtype, references, build, published, clips, args, head
+                )
                 bar.update()
-            del captioners, measure  # before those of the next type are made
+            llamas = [t.published for t in groups if t.published in LLAMAS.values()]
+            wanted = [system for system in llamas if system is not None]
+            rows += of_dtype + llamas_by_arithmetic(of_dtype, wanted, references, published)
+            build.cache_clear()  # before those of the next type are made
             gc.collect()
-    for row in rows:
-        peak = row["peak_memory"]
-        row["peak_gigabytes"] = None if peak is None else peak / 1e9
     return rows
 
 
-def shown_columns(rows: Sequence[Row]) -> dict[str, str]:
-    """The columns without those that no row has a value for, such as memory on a CPU."""
-    return {
-        key: column for key, column in COLUMNS.items() if any(row[key] is not None for row in rows)
-    }
+def planned(sizes: Sizes, published: PublishedSizes, args: argparse.Namespace) -> list[Timed]:
+    """What is timed, system by system; those of our own, which share an encoder, are one group."""
+    tokens = args.fixed_length
+    own = dict(zip(("bart", "gpt2"), sizes.networks, strict=True))
+    models = [model for name, model in own.items() if name in args.systems]
+    models += list(sizes.configs) if "dac" in args.systems else []
+    settings = compared_settings(sizes, args.steps, args.guided_steps, args.guidance_scale, tokens)
+    settings = [setting for setting in settings if setting.model in models]
+    key = "_".join(name for name in OF_OUR_OWN if name in args.systems)
+    groups = [Timed(key, settings)] if settings else []
+    for system in chosen_systems(args.systems, args.llama):
+        config = read_config(system, published)
+        key = system.title.lower().replace(" + ", "_").replace(" ", "_")
+        groups.append(Timed(key, published_settings(system, config, tokens), system))
+    return groups
 
 
-def parameter_rows(rows: Sequence[Row]) -> list[Row]:
-    """Millions of parameters of every system by part."""
-    by_model = {row["model"]: row["parameters_by_part"] for row in rows}
-    return [
-        {
-            "model": model,
-            "encoder": parts["encoder"] / 1e6,
-            "writing": sum(parts.get(n, 0) for n in ("denoiser", "projection", "network")) / 1e6,
-            "latent_space": parts["latent_space"] / 1e6 if "latent_space" in parts else None,
-            "total": sum(parts.values()) / 1e6,
-        }
-        for model, parts in by_model.items()
-    ]
+def descriptions(sizes: Sizes, published: PublishedSizes) -> dict[str, str]:
+    """What exactly each system is, by its name in the table."""
+    systems = [*PUBLISHED.values(), *LLAMAS.values()]
+    return describe(sizes) | {s.title: describe_published(s, published) for s in systems}
 
 
 def where(device: str) -> str:

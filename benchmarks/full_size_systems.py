@@ -1,8 +1,8 @@
-"""The systems of full_size.py, with random weights: the paper's two and two autoregressive ones."""
+"""The paper's two systems of full_size.py, and two autoregressive ones on the same features."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from common import FOLDER
 from systems import Setting, autoregressive_settings, diffusion_settings, fixed_length
-from tqdm import tqdm
 
 from dac_diffusion.libraries import quiet_libraries
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 CONFIGS = FOLDER.parent / "configs" / "dac"
 # Places for the 496 features of 10 s and the pooled one; captions are shorter.
 PLACES = 512
+REFERENCE_GUIDED_STEPS, REFERENCE_STEPS = 17, 4  # the paper's, and few without guidance
 SPECIAL_POSITIONS = 2  # [CLS] and [SEP] of a caption
 # What is fastest on CPUs over 497 places: the fused kernel in float32 (up to a tenth of greedy
 # decoding), attention written out in bfloat16 (a tenth to a third).
@@ -35,8 +35,8 @@ class Sizes:
 
     configs: of the diffusion captioners by name, with `overrides` (key=value) of all of them;
     encoder: settings of BeatsEncoder other than the published ones; bert: of the BertConfig that
-    is split, whose vocab_size is that of all systems; networks: encoder-decoders by name, the one
-    that ratios are to first.
+    is split, whose vocab_size is that of all systems; networks: encoder-decoders by name. Ratios
+    are to the first network and to the first config's captioner.
     """
 
     configs: dict[str, Path]
@@ -113,16 +113,36 @@ def compared_settings(
     return fixed_length(settings, tokens)
 
 
+def reference_settings(sizes: Sizes, guidance_scale: float, tokens: int) -> dict[str, Setting]:
+    """What ratios are to, by the name of the ratio; every system is timed beside them."""
+    network, config = next(iter(sizes.networks)), next(iter(sizes.configs))
+    settings = compared_settings(
+        sizes, [REFERENCE_STEPS], [REFERENCE_GUIDED_STEPS], guidance_scale, tokens
+    )
+    greedy = next(setting for setting in settings if setting.model == network)
+    guided, few = (setting for setting in settings if setting.model == config)
+    return {"ratio": greedy, "ratio_guided": guided, "ratio_few": few}
+
+
 def build_captioners(
-    sizes: Sizes, dtype: torch.dtype, device: str, frequency_pooling: str, seed: int
+    sizes: Sizes,
+    dtype: torch.dtype,
+    device: str,
+    frequency_pooling: str,
+    seed: int,
+    names: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """All captioners by name; they share audio encoder and scorer, those of each kind the rest."""
+    """All captioners, or those of some names; they share audio encoder and scorer.
+
+    Those of each kind also share the rest but for the network itself.
+    """
     from dac_diffusion.encoders.beats import BeatsEncoder
     from dac_diffusion.ranking.similarity import AudioTextScorer
     from dac_diffusion.text.bert import CLS, PAD, SEP, UNK
     from dac_diffusion.text.tokenizer import SPECIAL_TOKENS
 
     configs = read_configs(sizes)
+    wanted = [*sizes.networks, *configs] if names is None else names
     with torch.random.fork_rng(devices=[]), quiet_libraries():
         torch.manual_seed(seed)
         size = sizes.bert["vocab_size"]
@@ -132,17 +152,14 @@ def build_captioners(
         shared = {"encoder": encoder, "scorer": scorer}
         space = make_latent_space(next(iter(configs.values())), sizes)
         captioners: dict[str, Any] = {}
-        bar = tqdm(total=len(configs) + len(sizes.networks), desc=f"making {dtype}", unit="system")
+        longest = max(config.text.max_length for config in configs.values())
         words = {"tokenizer": make_tokenizer(size, SPECIAL_TOKENS)}
-        for name, network in sizes.networks.items():
-            longest = max(config.text.max_length for config in configs.values())
+        for name in (name for name in sizes.networks if name in wanted):
+            network = sizes.networks[name]
             captioners[name] = autoregressive_captioner(network, shared | words, longest)
-            bar.update()
         words = {"tokenizer": make_tokenizer(size, (PAD, UNK, SEP, CLS))}
-        for name, config in configs.items():
-            captioners[name] = diffusion_captioner(config, space, shared | words)
-            bar.update()
-        bar.close()
+        for name in (name for name in configs if name in wanted):
+            captioners[name] = diffusion_captioner(configs[name], space, shared | words)
         for captioner in captioners.values():
             make_ready(captioner, dtype, device)
     return captioners

@@ -99,9 +99,7 @@ def caption(
     for result in results:
         if result.error is not None:
             raise DacError(f"not captioned, so no result: {result.error}")
-        ranked = [one.text for one in result.captions]
-        texts = ranked if setting.ranked else list(result.candidates)
-        captions.append(texts[: setting.num_captions] or [""])
+        captions.append(setting.texts(result) or [""])
     return captions
 
 

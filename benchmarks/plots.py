@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ from common import Row
 from dac_diffusion.errors import MissingExtraError
 
 MARKS = {"diffusion": ("o", "tab:blue"), "autoregressive": ("s", "tab:orange")}
-# Settings of which one number is changed are joined by a line: part of the name, and its colour.
+# Of captioners given with --also, in their order; from the start again where there are more.
+FURTHER_MARKS = (
+    ("^", "tab:green"), ("v", "tab:brown"), ("D", "tab:pink"), ("P", "tab:olive"),
+    ("X", "tab:red"), ("<", "tab:cyan"), (">", "tab:purple"), ("p", "tab:gray"),
+)  # fmt: skip
+NOT_MARKED = ("references", "people")
+# Settings of the two of which one number is changed are joined by a line: part of the name, colour.
 SWEEPS = {
     "noise": "tab:cyan",
     "guidance": "tab:purple",
@@ -64,11 +71,11 @@ def _scatter(
     axes: Any, rows: Sequence[Row], key: str, suffix: str = "", hollow: bool = False
 ) -> None:
     """One mark and name per row, and lines through the sweeps."""
-    for sweep in _sweeps(rows):
+    for sweep in _sweeps([row for row in rows if row["system"] in MARKS]):
         points = [row[key] for row in sweep], [row["cider_d"] for row in sweep]
         colour = next(colour for name, colour in SWEEPS.items() if name in sweep[0]["setting"])
         axes.plot(*points, color=colour, linewidth=0.8, alpha=0.6)
-    for system, (mark, colour) in MARKS.items():
+    for system, (mark, colour) in _marks(rows).items():
         chosen = [row for row in rows if row["system"] == system]
         points = [row[key] for row in chosen], [row["cider_d"] for row in chosen]
         face = "none" if hollow else colour
@@ -78,6 +85,13 @@ def _scatter(
             axes.annotate(
                 row["setting"], (x, y), fontsize=6, xytext=(4, 3), textcoords="offset points"
             )
+
+
+def _marks(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
+    """Marker and colour of every captioner; those with a fixed one first."""
+    further = dict.fromkeys(row["system"] for row in rows)
+    names = [name for name in further if name not in (*MARKS, *NOT_MARKED)]
+    return MARKS | dict(zip(names, cycle(FURTHER_MARKS), strict=False))
 
 
 def _sweeps(rows: Sequence[Row]) -> Iterator[list[Row]]:
@@ -108,7 +122,7 @@ def _axes(across: str) -> tuple[Any, Any]:
 
 def _save(axes: Any, figure: Any, path: Path) -> Path:
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    # Beside the plot: with many captioners it would hide some of them.
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.savefig(path, dpi=130, bbox_inches="tight")
     return path

@@ -38,7 +38,10 @@ from systems import (
     Setting,
     add_comparison,
     autoregressive_settings,
+    check_further,
     diffusion_settings,
+    further_ranked,
+    further_settings,
     ranked_settings,
     sweep_settings,
 )
@@ -89,6 +92,7 @@ def parse_arguments() -> argparse.Namespace:
     add_options(parser)
     add_comparison(parser)
     args = parser.parse_args()
+    check_further(args.also)
     if args.quick:
         make_quick(args)
     return args
@@ -147,7 +151,9 @@ def settings(args: argparse.Namespace) -> list[Setting]:
     for count in (1, 5):
         every += diffusion_settings(args.model, count, steps)
         every += autoregressive_settings(args.autoregressive, count)
-    return every + ranked_settings(*both) + ([] if args.quick else sweep_settings(*both))
+        every += further_settings(args.also, count)
+    every += ranked_settings(*both) + further_ranked(args.also)
+    return every + ([] if args.quick else sweep_settings(*both))
 
 
 def scene_clips(rows: Sequence[Row], references: Sequence[list[str]]) -> list[Clip]:

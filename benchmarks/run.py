@@ -2,10 +2,12 @@
 
     python benchmarks/run.py --minilm --threads 2   # 35 minutes on two cores; can be interrupted
     python benchmarks/run.py --quick --threads 2 --folder runs/quick    # two minutes
+    python benchmarks/run.py --minilm --threads 2 --also recap=runs/small_recap ...
 
 Writes to --folder: quality.json, timing.json, summary.json (a list of rows, one per system, setting
 and kind of clips), summary.md and two plots; captions and timings go to captions/ and timing/ in
 it, and those that are already there, made by the same weights and settings, are not made again.
+Captioners given with --also get some rows each in all of the tables; README.md says which.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from common import (
     write_report,
 )
 from plots import draw_plots
-from systems import add_comparison
+from systems import add_comparison, check_further
 
 from dac_diffusion.files import atomic_write, make_folder
 
@@ -123,6 +125,7 @@ def parse_arguments() -> argparse.Namespace:
     timing.add_options(parser)
     add_comparison(parser)
     args = parser.parse_args()
+    check_further(args.also)
     if args.quick:
         quality.make_quick(args)
         timing.make_quick(args)

@@ -14,6 +14,7 @@ import torch
 
 # Where the captioners do what. Every part is a list of (object or module, attribute).
 Parts = dict[str, list[tuple[Any, str]]]
+FRONT_ENDS = ("log_mel", "filter_bank", "mel")  # what encoders call their spectrogram
 
 
 class Stopwatch:
@@ -69,15 +70,19 @@ class Stopwatch:
 def captioning_parts(captioner: Any) -> Parts:
     """The parts of one of our captioners: features, encoder, generation, text, ranking.
 
-    Reading files is not among them; "encoding" is what encode_windows does, "features" included.
+    Reading files is not among them; "encoding" is what encode_windows does, "features" included,
+    and looking captions up ("retrieval").
     """
     from dac_diffusion.autoregressive import captioner as sequence_captioner
     from dac_diffusion.autoregressive import drawing as sequences
+    from dac_diffusion.autoregressive import retrieval_prompt
     from dac_diffusion.captioning import drawing, scoring
 
+    looking_up = (retrieval_prompt, "retrieve_prompts")
     return {
-        "features": [(front_end(captioner.encoder), "forward")],
-        "encoding": [(drawing, "encode_windows"), (sequences, "encode_windows")],
+        "features": [(module, "forward") for module in front_ends(captioner.encoder)],
+        "retrieval": [looking_up],
+        "encoding": [(drawing, "encode_windows"), (sequences, "encode_windows"), looking_up],
         "generation": [
             (drawing.CandidateDrawer, "_remember"),
             (drawing.CandidateDrawer, "_sample"),
@@ -91,13 +96,24 @@ def captioning_parts(captioner: Any) -> Parts:
             (drawing.CandidateDrawer, "_log_likelihoods"),
             (sequences, "sequence_log_likelihood"),
             (scoring, "mean_agreement"),
+            (scoring, "error_probabilities"),
         ],
     }
 
 
+def front_ends(encoder: Any) -> list[torch.nn.Module]:
+    """The modules that make spectrograms; an encoder of codes has those of its parts, or none."""
+    from dac_diffusion.codecs.code_encoder import CodeEncoder
+
+    if not isinstance(encoder, CodeEncoder):
+        return [front_end(encoder)]
+    names = ((name.rpartition(".")[2], module) for name, module in encoder.named_modules())
+    return [module for name, module in names if name in FRONT_ENDS]
+
+
 def front_end(encoder: Any) -> torch.nn.Module:
     """The module of an audio encoder that makes its spectrogram, whatever it is called there."""
-    for name in ("log_mel", "filter_bank", "mel"):
+    for name in FRONT_ENDS:
         if hasattr(encoder, name):
             module: torch.nn.Module = getattr(encoder, name)
             return module
@@ -121,17 +137,27 @@ def count_calls(module: torch.nn.Module, call: Callable[[], Any]) -> tuple[Any, 
 
 
 def writing_network(captioner: Any) -> torch.nn.Module:
-    """The network whose forward passes count as network calls: denoiser or decoder."""
+    """The network whose forward passes count as network calls: denoiser or decoder.
+
+    Of a language model without an encoder, all but what makes logits of its output.
+    """
     from dac_diffusion.captioner import DiffusionCaptioner
 
-    diffusion = isinstance(captioner, DiffusionCaptioner)
-    network: torch.nn.Module = captioner.denoiser if diffusion else captioner.network.model.decoder
+    network: torch.nn.Module
+    if isinstance(captioner, DiffusionCaptioner):
+        network = captioner.denoiser
+    elif captioner.network.config.is_encoder_decoder:
+        network = captioner.network.model.decoder
+    else:
+        network = captioner.network.base_model
     return network
 
 
 def without_likelihood(captioner: Any) -> Any:
     """The captioner, ranking by similarity alone: what is not ranked need not be computed."""
-    captioner.register_to_config(likelihood_weight=0.0, agreement_weight=0.0)
+    captioner.register_to_config(likelihood_weight=0.0, agreement_weight=0.0, error_threshold=None)
+    if "ranking" in captioner.config:
+        captioner.register_to_config(ranking="audio_text")
     return captioner
 
 
@@ -156,13 +182,27 @@ def weight_bytes(captioner: Any) -> int:
 
 
 def parameters_by_part(captioner: Any) -> dict[str, int]:
-    """Parameters of every network that writing needs, by the name of the component."""
-    components = {name: part for name, part in captioner.components.items() if name != "scorer"}
-    return {
-        name: sum(parameter.numel() for parameter in part.parameters())
-        for name, part in components.items()
-        if isinstance(part, torch.nn.Module)
+    """Parameters of every network that writing needs, by the name of the component.
+
+    An encoder's codec belongs to it, codebooks included. Of the scorer, which ranks, only the part
+    that a captioner looks captions up with is counted, as "retrieval".
+    """
+    counts = {
+        name: _count(part)
+        for name, part in captioner.components.items()
+        if name != "scorer" and isinstance(part, torch.nn.Module)
     }
+    looks_up = captioner.config.get("retrieved") is not None
+    if looks_up and captioner.config.retrieval_space == "scorer":
+        counts["retrieval"] = _count(captioner.scorer.project_audio)
+    return counts
+
+
+def _count(module: torch.nn.Module) -> int:
+    """Numbers in the parameters, and in the codebooks of EnCodec, which are buffers there."""
+    buffers = module.named_buffers()
+    codebooks = [buffer for name, buffer in buffers if name.rpartition(".")[2] == "embed"]
+    return sum(tensor.numel() for tensor in (*module.parameters(), *codebooks))
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

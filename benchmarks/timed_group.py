@@ -86,11 +86,11 @@ def time_group(
             break
         for setting, calls in zip(settings, measured, strict=True):
             calls.append(time_call(captioners[setting.model], setting, clips, args))
-    reference = [counted(one) for one in measured[0]]
+    reference = [counted(one, settings[0]) for one in measured[0]]
     return [
         {
             **described_row(group, setting, captioners[setting.model]),
-            **measured_row(group.batch_size, calls, reference),
+            **measured_row(setting, group.batch_size, calls, reference),
         }
         for setting, calls in zip(settings, measured, strict=True)
     ]
@@ -108,7 +108,8 @@ def described_row(group: Group, setting: Setting, captioner: Any) -> Row:
         "parameters_by_part": parts,
         "batch_size": group.batch_size,
         "captions_per_clip": group.num_captions,
-        "dtype": str(captioner.dtype).removeprefix("torch."),
+        # Of the network: encoders of codes stay in float32.
+        "dtype": str(writing_network(captioner).dtype).removeprefix("torch."),
         "device": str(captioner.device),
     }
 
@@ -134,7 +135,7 @@ def time_call(captioner: Any, setting: Setting, clips: list[Any], args: argparse
     with watch.watching(captioning_parts(captioner)):
         (results, calls), taken = peak_memory(captioner.device, lambda: count_calls(network, timed))
     memory = None if taken is None else taken + weight_bytes(captioner)
-    texts = [text for result in results for text in result.candidates[: setting.num_captions]]
+    texts = [text for result in results for text in setting.texts(result)]
     written = count_written(captioner.tokenizer, texts, args.fixed_length)
     return {**watch.seconds, **written, "network_calls": calls, "peak_memory": memory}
 
@@ -153,14 +154,17 @@ def count_written(tokenizer: Any, texts: Sequence[str], length: int | None) -> R
     return {"tokens": sum(map(len, ids)), "words": sum(len(tokenize(text)) for text in texts)}
 
 
-def counted(seconds: Row) -> float:
-    """The seconds of a call that count for APS and TPS."""
-    return sum(float(seconds[part]) for part in COUNTED)
+def counted(seconds: Row, setting: Setting) -> float:
+    """The seconds of a call that count for APS and TPS: of a ranked setting, ranking as well."""
+    parts = (*COUNTED, "ranking") if setting.ranked else COUNTED
+    return sum(float(seconds[part]) for part in parts)
 
 
-def measured_row(size: int, measured: Sequence[Row], reference: Sequence[float]) -> Row:
+def measured_row(
+    setting: Setting, size: int, measured: Sequence[Row], reference: Sequence[float]
+) -> Row:
     """Rates and seconds per clip of calls with `size` clips; reference: seconds beside each."""
-    seconds = [counted(one) for one in measured]
+    seconds = [counted(one, setting) for one in measured]
     low, median, high = spread([size / each for each in seconds])
     ratios = spread([first / each for first, each in zip(reference, seconds, strict=True)])
     memory = [one["peak_memory"] for one in measured if one["peak_memory"] is not None]
@@ -169,8 +173,8 @@ def measured_row(size: int, measured: Sequence[Row], reference: Sequence[float])
         "aps": median,
         "aps_low": low,
         "aps_high": high,
-        "tps": _rate(measured, "tokens"),
-        "wps": _rate(measured, "words"),
+        "tps": _rate([one["tokens"] for one in measured], seconds),
+        "wps": _rate([one["words"] for one in measured], seconds),
         "ratio": ratios[1],
         "ratio_low": ratios[0],
         "ratio_high": ratios[2],
@@ -181,8 +185,9 @@ def measured_row(size: int, measured: Sequence[Row], reference: Sequence[float])
     }
 
 
-def _rate(measured: Sequence[Row], written: str) -> float | None:
+def _rate(written: Sequence[int | None], seconds: Sequence[float]) -> float | None:
     """Median tokens or words a second, None where they were not counted."""
-    if measured[0][written] is None:
-        return None
-    return spread([one[written] / counted(one) for one in measured])[1]
+    known = [
+        count / each for count, each in zip(written, seconds, strict=True) if count is not None
+    ]
+    return spread(known)[1] if known else None

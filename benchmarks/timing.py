@@ -6,11 +6,12 @@
 
 A clip is 10 s of sound in memory (reading a file is timed by itself). APS, audios per second,
 counts the audio encoder, making the captions and turning them into text; ranking, which not every
-setting uses, is a part of its own, and `call` is all of it. TPS counts the word pieces of the
-captions as they come out, WPS their words. Network calls are those of the denoiser or decoder for
-the whole batch, which goes on until its longest caption ends. All settings of a group are timed in
-turn, round after round, so that ratios are between neighbours in time; shown are medians, and the
-10th and the 90th percentile in the JSON file.
+setting uses, is a part of its own, which counts for ranked settings only, and `call` is all of it.
+TPS counts the word pieces of the captions as they come out, WPS their words. Network calls are
+those of the denoiser or decoder for the whole batch, which goes on until its longest caption ends.
+All settings of a group, those of captioners given with --also included, are timed in turn, round
+after round, so that ratios are between neighbours in time; shown are medians, and the 10th and the
+90th percentile in the JSON file.
 """
 
 from __future__ import annotations
@@ -42,8 +43,11 @@ from systems import (
     Setting,
     add_comparison,
     autoregressive_settings,
+    check_further,
     diffusion_settings,
     fixed_length,
+    further_captioners,
+    further_settings,
 )
 from timed_group import Group, kept_group, time_group
 from tqdm import tqdm
@@ -83,22 +87,13 @@ def main() -> None:
 def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
     """The rows of all groups, those of an earlier run included, and seconds to read a file."""
     clips, reading = make_clips(max(args.batch_sizes), args.seed)
-    fingerprints = [fingerprint(name) for name in (args.model, args.autoregressive)]
     rows: list[Row] = []
     bar = tqdm(total=sum(len(groups(args, d)) for d in args.dtypes), desc="speed", unit="group")
     for dtype in args.dtypes:
-        captioners = load_both(args, dtype)
+        captioners = load_captioners(args, dtype)
         for group in groups(args, dtype):
             path = args.folder / "timing" / f"{group.key}.json"
-            head = {
-                "weights": fingerprints,
-                "steps": args.steps,
-                "rounds": args.rounds,
-                "fixed_length": args.fixed_length,
-                "machine": machine_line(),
-                "device": args.device,
-            }
-            settings = group_settings(group, args)
+            head, settings = group_head(group, args), group_settings(group, args)
             rows += kept_group(
                 path, head, partial(time_group, group, settings, captioners, clips, args)
             )
@@ -109,10 +104,27 @@ def time_all(args: argparse.Namespace) -> tuple[list[Row], float]:
     return rows, reading
 
 
+def group_head(group: Group, args: argparse.Namespace) -> Row:
+    """All that a group's rows depend on; with other captioners beside them they are timed anew."""
+    head: Row = {
+        "weights": [fingerprint(name) for name in (args.model, args.autoregressive)],
+        "steps": args.steps,
+        "rounds": args.rounds,
+        "fixed_length": args.fixed_length,
+        "machine": machine_line(),
+        "device": args.device,
+    }
+    further = further_settings(args.also, group.num_captions)
+    if further:
+        head["also"] = [[s.key, s.arguments(), fingerprint(s.model)] for s in further]
+    return head
+
+
 def group_settings(group: Group, args: argparse.Namespace) -> list[Setting]:
-    """The settings of a group, the autoregressive ones first."""
+    """The settings of a group, those of the autoregressive captioner first."""
     settings = autoregressive_settings(args.autoregressive, group.num_captions)
     settings += diffusion_settings(args.model, group.num_captions, tuple(args.steps))
+    settings += further_settings(args.also, group.num_captions)
     return fixed_length(settings, args.fixed_length)
 
 
@@ -121,6 +133,7 @@ def parse_arguments() -> argparse.Namespace:
     add_options(parser)
     add_comparison(parser)
     args = parser.parse_args()
+    check_further(args.also)
     if args.quick:
         make_quick(args)
     return args
@@ -164,12 +177,12 @@ def make_clips(
     return clips, float(np.median(seconds))
 
 
-def load_both(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
-    """The captioners by the name that settings give them."""
+def load_captioners(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
+    """The captioners by the checkpoint that settings name."""
     from dac_diffusion.systems import load_captioner
 
     use_threads(args)
-    names = (args.model, args.autoregressive)
+    names = {args.model, args.autoregressive, *further_captioners(args.also).values()}
     return {name: without_likelihood(load_captioner(name, dtype, args.device)) for name in names}
 
 

@@ -23,6 +23,7 @@ from dac_diffusion.captioning.results import (
 )
 from dac_diffusion.captioning.scoring import Ranker
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.ranking.detectors import RULES
 from dac_diffusion.ranking.error_filter import ErrorDetector
 from dac_diffusion.ranking.hybrid import Normalisation
 
@@ -63,6 +64,8 @@ class DiffusionCaptioner(DiffusionPipeline):
         agreement_weight: float = 0.0,
         score_normalisation: Normalisation = "none",
         error_threshold: float | None = None,
+        error_detector: str = RULES,
+        error_encoder: str | None = None,
         redundancy_weight: float = 0.0,
     ) -> None:
         super().__init__()
@@ -88,6 +91,8 @@ class DiffusionCaptioner(DiffusionPipeline):
             agreement_weight=agreement_weight,
             score_normalisation=score_normalisation,
             error_threshold=error_threshold,
+            error_detector=error_detector,
+            error_encoder=error_encoder,
             redundancy_weight=redundancy_weight,
         )
 
@@ -155,7 +160,9 @@ class DiffusionCaptioner(DiffusionPipeline):
         "z_score", over the candidates of a window): the score, see ranking/hybrid.py; every
         caption's `parts` say what it is made of. error_threshold: candidates whose probability of
         an error of language is above it come last (1: off). error_detector: what finds that
-        probability (ranking/error_filter.py), by default the rules of ranking/rule_based_errors.py.
+        probability (ranking/error_filter.py), by default what the checkpoint's error_detector and
+        error_encoder name (ranking/detectors.py), the rules of ranking/rule_based_errors.py if
+        nothing else.
 
         redundancy_weight: above 0, captions after the first are chosen to differ from those before
         them, at this price in score for a full likeness (captioning/selection.py).
@@ -177,6 +184,7 @@ class DiffusionCaptioner(DiffusionPipeline):
             error_threshold,
             error_detector,
             redundancy_weight,
+            self.device,
         )
         settings = DrawSettings(
             num_captions=num_captions,

@@ -14,7 +14,10 @@ from dac_diffusion import __version__
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.cli import main
 from dac_diffusion.commands import info
+from dac_diffusion.ranking.error_detection import FluencyErrorDetector
+from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
 from tests.helpers import only_error, tiny_captioner, write_recordings
+from tests.metrics.fabricated_models import save_error_detector
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "numpy", "transformers", "diffusers", "soundfile", "yaml", "safetensors")
@@ -162,6 +165,73 @@ def test_ranking_options_that_make_no_sense(
 ) -> None:
     assert caption(checkpoint, recordings / "clip_0.wav", *arguments) == 1
     assert only_error(capsys) == f"dac-diffusion: error: {message}\n"
+
+
+@pytest.mark.parametrize("model", ["diffusion", "builtin-autoregressive"])
+def test_the_detector_that_an_option_names(
+    model: str,
+    checkpoint: Path,
+    recordings: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With it alone its usual threshold; what it finds is in the output."""
+    name = checkpoint if model == "diffusion" else Path(model)
+    save_error_detector(tmp_path / "checker.ckpt", tmp_path / "bert")
+    published = FluencyErrorDetector(tmp_path / "checker.ckpt", tmp_path / "bert")
+    files = ["--error-detector", published.checkpoint, "--error-encoder", published.encoder]
+    for options, detector in (
+        (["--error-detector", "rules"], RuleBasedErrorDetector()),
+        (files, published),
+        ([*files, "--error-threshold", "0.2"], published),
+    ):
+        arguments = ["--format", "jsonl", "--device", "cpu", "--dtype", "float32", *options]
+        assert caption(name, recordings / "clip_0.wav", *arguments) == 0
+        (row,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+        found = [entry["scores"]["error_probability"] for entry in row["captions"]]
+        expected = detector.probabilities([entry["text"] for entry in row["captions"]])
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--error-detector", "c.ckpt"],
+            "--error-detector c.ckpt: a checkpoint needs --error-encoder FOLDER, its BERT's "
+            "config.json and vocab.txt; rules need nothing",
+        ),
+        (["--error-encoder", "bert"], "--error-encoder: rules need none; leave it out"),
+        (
+            ["--error-detector", "rules", "--error-encoder", "bert"],
+            "--error-encoder: rules need none; leave it out",
+        ),
+        (
+            ["--error-detector", "c.ckpt", "--error-encoder", "bert"],
+            "the error detector needs c.ckpt (release V0.1 of github.com/blmoistawinde/fense has",
+        ),
+        (
+            ["--error-detector", "README.md", "--error-encoder", "BERT"],
+            "README.md: is no error detector that fits",
+        ),
+    ],
+)
+def test_detectors_that_are_missing_or_wrong(
+    options: list[str],
+    message: str,
+    checkpoint: Path,
+    recordings: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_error_detector(tmp_path / "checker.ckpt", tmp_path / "bert")
+    places = {"README.md": str(ROOT / "README.md"), "BERT": str(tmp_path / "bert")}
+    options = [places.get(option, option) for option in options]
+    output = tmp_path / "captions.txt"
+    capsys.readouterr()
+    assert caption(checkpoint, recordings / "clip_0.wav", "--output", output, *options) == 1
+    assert message in only_error(capsys)
+    assert not output.exists()
 
 
 def test_scripts_sample_is_the_same_command(

@@ -27,6 +27,7 @@ from dac_diffusion.captioning.results import ClipCaptions
 from dac_diffusion.captioning.scoring import Ranker
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.ranking.detectors import RULES
 from dac_diffusion.ranking.error_filter import ErrorDetector
 from dac_diffusion.ranking.hybrid import Normalisation, RankingWeights
 
@@ -77,6 +78,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         agreement_weight: float = 0.0,
         score_normalisation: Normalisation = "none",
         error_threshold: float | None = None,
+        error_detector: str = RULES,
+        error_encoder: str | None = None,
         redundancy_weight: float = 0.0,
         prompt_left: Sequence[int] | None = None,
         prompt_right: Sequence[int] | None = None,
@@ -113,6 +116,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             agreement_weight=agreement_weight,
             score_normalisation=score_normalisation,
             error_threshold=error_threshold,
+            error_detector=error_detector,
+            error_encoder=error_encoder,
             redundancy_weight=redundancy_weight,
             prompt_left=prompt_left,
             prompt_right=prompt_right,
@@ -264,6 +269,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             error_threshold,
             error_detector,
             redundancy_weight,
+            self.device,
             default_weights=LIKELIHOOD_ALONE if order == "likelihood" else None,
         )
         drawer = SequenceDrawer(self, settings, num_captions, ranks.weights.likelihood != 0)

@@ -19,8 +19,15 @@ from dac_diffusion.captioning.window_encoding import Window, encode_windows, win
 from dac_diffusion.encoders.base import AudioFeatures
 
 # Every step reads all weights for a single token of each caption, so that many clips at a time cost
-# little more than few, on a CPU as well.
+# little more than few, on a CPU as well. What is remembered of each (the KV cache) limits them.
 CLIPS_PER_CALL = 32
+SEQUENCES_PER_CALL = 320
+
+
+def sequences_per_clip(settings: DecodingSettings) -> int:
+    """How many captions of a clip are decoded side by side."""
+    beams = settings.num_beams if settings.method in ("beam", "diverse_beam") else 1
+    return max(settings.num_candidates, beams)
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,14 @@ class SequenceDrawer:
         pooled = audio.pooled.float().cpu()  # (B, P)
 
         def draw(places: list[int]) -> list[Candidates]:
-            return self._decode(
-                encoded.select(places), pooled[places], [generators[i] for i in places]
-            )
+            drawn: list[Candidates] = []
+            size = max(1, SEQUENCES_PER_CALL // sequences_per_clip(self.settings))
+            for start in range(0, len(places), size):
+                some = places[start : start + size]
+                drawn += self._decode(
+                    encoded.select(some), pooled[some], [generators[i] for i in some]
+                )
+            return drawn
 
         # Only sampling finds something else the next time.
         wanted = self.num_captions if self.settings.method == "nucleus" else 0

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import torch
+
+from dac_diffusion.errors import CheckpointError
+from dac_diffusion.ranking.detectors import load_detector
 from dac_diffusion.ranking.error_detection import ERROR_THRESHOLD
 from dac_diffusion.ranking.error_filter import ErrorDetector
 from dac_diffusion.ranking.hybrid import Normalisation, RankingWeights
@@ -26,13 +30,15 @@ def ranking_of_call(
     error_threshold: float | None,
     error_detector: ErrorDetector | None,
     redundancy_weight: float | None,
+    device: torch.device,
     default_weights: RankingWeights | None = None,
 ) -> RankingSettings:
     """How a call ranks; what is None comes from the checkpoint's `config`.
 
     default_weights: instead of the checkpoint's. A detector without a threshold has the usual one,
-    a threshold without a detector the one of rules. Raises ConfigError for values that make no
-    sense.
+    a threshold without a detector the one that the checkpoint names, which runs on `device`.
+    Raises ConfigError for values that make no sense, CheckpointError where the files of that
+    detector are missing or damaged.
     """
     weights = default_weights or RankingWeights(
         config.audio_text_weight, config.likelihood_weight, config.agreement_weight
@@ -41,10 +47,7 @@ def ranking_of_call(
     if threshold is None and error_detector is not None:
         threshold = ERROR_THRESHOLD
     if threshold is not None and error_detector is None:
-        # Here, because most calls do without its word lists.
-        from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
-
-        error_detector = RuleBasedErrorDetector()
+        error_detector = _own_detector(config, device)
     settings = RankingSettings(
         RankingWeights(
             given_or(audio_text_weight, weights.audio_text),
@@ -58,3 +61,12 @@ def ranking_of_call(
     )
     settings.check()
     return settings
+
+
+def _own_detector(config: Any, device: torch.device) -> ErrorDetector:
+    try:
+        return load_detector(config.error_detector, config.error_encoder, str(device))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; this captioner's own settings name it, give another error_detector (rules)"
+        ) from error

@@ -11,20 +11,24 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from dac_diffusion.audio.windows import window_bounds
-from dac_diffusion.codecs.clips import encode_clips, join_clips, resample_clip, resampled_length
 from dac_diffusion.codecs.codec_audio import full_precision
 from dac_diffusion.codecs.descript import DescriptCodec
 from dac_diffusion.codecs.encodec import EncodecCodec
 from dac_diffusion.codecs.loading import codec_class, codec_name
-from dac_diffusion.codecs.quantized_encoder import QuantizedEncoder, settings_of
+from dac_diffusion.codecs.quantized_encoder import QuantizedEncoder
 from dac_diffusion.encoders.base import AudioFeatures, weights_digest
-from dac_diffusion.encoders.loading import encoder_class, encoder_name
+from dac_diffusion.encoders.clips import (
+    common_canvas,
+    encode_clips,
+    join_clips,
+    resample_clip,
+    window_vectors,
+)
+from dac_diffusion.encoders.loading import encoder_class, encoder_name, settings_of
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.saved_models import load_saved_model
 
 OF_THE_CODEC = "codec"  # as sequence_name: the vector of the encoder whose features are quantised
-SHORTEST_TAIL_SECONDS = 1.0  # a shorter rest belongs to the window before it
 
 
 class CodeEncoder(ModelMixin, ConfigMixin):
@@ -108,16 +112,8 @@ class CodeEncoder(ModelMixin, ConfigMixin):
         return encoder
 
     def canvas_samples(self, num_samples: int) -> int:
-        """The padded length of a window: the least at which a part would pad it further.
-
-        So two windows of one canvas have one canvas in every part.
-        """
-        rate = self.sampling_rate
-        canvases = []
-        for part in self._parts():
-            own = part.canvas_samples(resampled_length(num_samples, rate, part.sampling_rate))
-            canvases.append(own * rate // part.sampling_rate)
-        return min(canvases)
+        """The padded length of a window; see common_canvas."""
+        return common_canvas(self._parts(), num_samples, self.sampling_rate)
 
     def forward(self, waveform: Tensor, num_samples: Tensor) -> AudioFeatures:
         """Code waveforms (B, T) of which the first `num_samples` (B,) samples are audio."""
@@ -125,32 +121,13 @@ class CodeEncoder(ModelMixin, ConfigMixin):
         with full_precision(waveform.device):
             audio = join_clips(encode_clips(self.codec, self._for(self.codec, clips), len(clips)))
             if self.sequence_encoder is not None:
-                pooled = self._sequence_vectors(self._for(self.sequence_encoder, clips))
+                heard = self._for(self.sequence_encoder, clips)
+                pooled = window_vectors(self.sequence_encoder, heard)
             elif self.has_sequence_vector:
                 pooled = audio.pooled
             else:
                 pooled = torch.ones(len(clips), 1, device=waveform.device)
         return AudioFeatures(audio.features, audio.mask, pooled.to(self._pooled_like.dtype))
-
-    def _sequence_vectors(self, clips: list[Tensor]) -> Tensor:
-        """The sequence encoder's vectors (B, P) of clips at its own rate."""
-        encoder = self.sequence_encoder
-        window, tail = (
-            round(seconds * encoder.sampling_rate)
-            for seconds in (encoder.window_seconds, SHORTEST_TAIL_SECONDS)
-        )
-        is_limit = getattr(encoder, "window_is_limit", False)
-        bounds = [window_bounds(len(clip), window, tail, is_limit) for clip in clips]
-        vectors = clips[0].new_zeros(len(clips), self.pooled_dim)  # (B, P)
-        for turn in range(max(map(len, bounds))):  # the first window of every clip, the second, ...
-            places = [place for place, own in enumerate(bounds) if turn < len(own)]
-            parts = [clips[place][slice(*bounds[place][turn])] for place in places]
-            for place, part, audio in zip(
-                places, parts, encode_clips(encoder, parts, len(clips)), strict=True
-            ):
-                heard = sum(end - start for start, end in bounds[place])
-                vectors[place] += audio.pooled[0] * (len(part) / heard)
-        return vectors
 
     def _parts(self) -> list[Any]:
         return [part for part in (self.codec, self.sequence_encoder) if part is not None]

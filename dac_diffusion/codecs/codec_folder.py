@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import re
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +12,9 @@ from torch import Tensor, nn
 
 from dac_diffusion.encoders.published_weights import FOLDER_FILES, check_entries, read_weights
 from dac_diffusion.errors import CheckpointError, ConfigError
+from dac_diffusion.hub import HubFiles, fetch_from_hub, is_hub_id
 
 SETTINGS_FILE = "config.json"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # The two tensors of a weight-normalised layer, as older and as newer versions of torch name them.
 LENGTHS = (".parametrizations.weight.original0", ".weight_g")
 DIRECTIONS = (".parametrizations.weight.original1", ".weight_v")
@@ -41,9 +37,10 @@ def find_codec_folder(path_or_hub_id: str | Path, kind: CodecKind) -> Path:
     expected = f"give the folder of a transformers {kind.name} or a Hub id such as {kind.example}"
     if folder.exists():
         raise CheckpointError(f"{folder}: is a file; {expected}")
-    if not HUB_ID.fullmatch(str(path_or_hub_id)):
+    if not is_hub_id(path_or_hub_id):
         raise CheckpointError(f"{folder}: there is no such folder; {expected}")
-    return _from_hub(str(path_or_hub_id), kind)
+    files = HubFiles("codec", kind.name, (SETTINGS_FILE,), FOLDER_FILES)
+    return fetch_from_hub(str(path_or_hub_id), files)
 
 
 def read_codec_settings(
@@ -167,36 +164,6 @@ def _no_codec(path: Path, kind: CodecKind, error: Exception) -> CheckpointError:
 
 def _as_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _from_hub(name: str, kind: CodecKind) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    with suppress(LocalEntryNotFoundError, HFValidationError):
-        folder = Path(snapshot_download(name, local_files_only=True))
-        if any((folder / weights).is_file() for weights in FOLDER_FILES):
-            return folder
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        raise CheckpointError(
-            f"{name}: no such folder here, not downloaded before, and HF_HUB_OFFLINE is set; "
-            f"give the path of a {kind.name} folder"
-        )
-    try:
-        files = HfApi().model_info(name, files_metadata=True).siblings or []
-        sizes = {file.rfilename: file.size or 0 for file in files}
-        weights = next((file for file in FOLDER_FILES if file in sizes), FOLDER_FILES[0])
-        logging.getLogger("dac_diffusion").warning(
-            "downloading the codec %s from the Hugging Face Hub (%.0f MB)",
-            name,
-            sizes.get(weights, 0) / 1e6,
-        )
-        return Path(snapshot_download(name, allow_patterns=[SETTINGS_FILE, weights]))
-    except Exception as error:  # from no network to no such model
-        raise CheckpointError(
-            f"{name}: no such folder here, and the Hugging Face Hub does not give it "
-            f"({type(error).__name__}: {_short(error)}); give the path of a {kind.name} folder"
-        ) from error
 
 
 def _short(error: Exception) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer
 from dac_diffusion.encoders.base import AudioFeatures, weights_digest
-from dac_diffusion.encoders.loading import encoder_class, encoder_name
+from dac_diffusion.encoders.loading import encoder_class, encoder_name, settings_of
 from dac_diffusion.errors import ConfigError
 
 
@@ -73,11 +73,6 @@ class QuantizedEncoder(ModelMixin, ConfigMixin):
         codes = self.quantizer.codes(audio.features)  # (B, S, N)
         codes = codes.masked_fill(~audio.mask[..., None], 0)
         return AudioFeatures(codes, audio.mask, audio.pooled)
-
-
-def settings_of(model: Any) -> dict[str, Any]:
-    """The settings that a diffusers model was made with."""
-    return {name: value for name, value in model.config.items() if not name.startswith("_")}
 
 
 def _check_fitted_on(fitted_on: dict[str, Any] | None, encoder: Any) -> None:

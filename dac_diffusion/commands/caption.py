@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -12,10 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from dac_diffusion.commands.caption_formats import WRITERS
 from dac_diffusion.errors import ConfigError, DacError
+from dac_diffusion.ranking.detectors import RULES, load_detector
 
 if TYPE_CHECKING:
-    from dac_diffusion.captioner import Caption, ClipCaptions
+    from dac_diffusion.captioner import ClipCaptions
+    from dac_diffusion.ranking.error_filter import ErrorDetector
     from dac_diffusion.systems import Captioner
 
 SCHEDULERS = ("default", "ddim", "dpm++")
@@ -86,8 +87,16 @@ def _add_ranking_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--error-threshold",
         type=float,
-        help="candidates with errors of language, found by rules, come last: 0.9 (1: off)",
+        help="candidates with errors of language come last (the checkpoint's), 0.9 as a rule "
+        "(1: off)",
     )
+    add(
+        "--error-detector",
+        metavar=f"{RULES}|CHECKPOINT",
+        help=f"what finds the errors: {RULES}, or the checkpoint of FENSE's detector (the "
+        f"checkpoint's, {RULES})",
+    )
+    add("--error-encoder", type=Path, metavar="FOLDER", help="the BERT of that checkpoint")
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
@@ -97,6 +106,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             f"--scheduler {arguments.scheduler}: unknown, use one of {', '.join(SCHEDULERS)}"
         )
     with _open_output(arguments.output) as file:  # first: a wrong folder shows before the work
+        detector = _load_detector(arguments)
         captioner = load_captioner(arguments)
         write = WRITERS[arguments.format](file)
         started = time.perf_counter()
@@ -110,7 +120,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             else:
                 errors.append(result.error)
 
-        caption_paths(captioner, arguments, take)
+        caption_paths(captioner, arguments, detector, take)
         seconds = time.perf_counter() - started
         if arguments.output is not None and not captioned:
             raise DacError("; ".join(errors) + f"; {arguments.output} was not written")
@@ -120,7 +130,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def caption_paths(
-    captioner: Captioner, arguments: argparse.Namespace, on_result: Callable[[ClipCaptions], None]
+    captioner: Captioner,
+    arguments: argparse.Namespace,
+    error_detector: ErrorDetector | None,
+    on_result: Callable[[ClipCaptions], None],
 ) -> None:
     """Call the captioner with the options of its kind."""
     from dac_diffusion.captioner import DiffusionCaptioner
@@ -145,6 +158,7 @@ def caption_paths(
             redundancy_weight=arguments.redundancy_weight,
             score_normalisation=arguments.score_normalisation,
             error_threshold=arguments.error_threshold,
+            error_detector=error_detector,
             progress=progress,
             on_result=on_result,
         )
@@ -163,11 +177,21 @@ def caption_paths(
             redundancy_weight=arguments.redundancy_weight,
             score_normalisation=arguments.score_normalisation,
             error_threshold=arguments.error_threshold,
+            error_detector=error_detector,
             seed=arguments.seed,
             batch_size=arguments.batch_size,
             progress=progress,
             on_result=on_result,
         )
+
+
+def _load_detector(arguments: argparse.Namespace) -> ErrorDetector | None:
+    """The detector that --error-detector asks for; None: the captioner's own."""
+    name, encoder = arguments.error_detector, arguments.error_encoder
+    if name is None and encoder is None:
+        return None
+    options = "--error-detector", "--error-encoder"
+    return load_detector(name or RULES, encoder, choose_device(arguments.device), options)
 
 
 def load_captioner(arguments: argparse.Namespace) -> Captioner:
@@ -222,68 +246,3 @@ def _open_output(path: Path | None) -> AbstractContextManager[IO[str]]:
     from dac_diffusion.files import atomic_write
 
     return atomic_write(path)
-
-
-Writer = Callable[["ClipCaptions"], None]
-
-
-def _text_writer(file: IO[str]) -> Writer:
-    def write(clip: ClipCaptions) -> None:
-        file.write(f"{_printable(clip.file_name)}  ({clip.duration_seconds:.1f} s)\n")
-        for caption in clip.captions:
-            file.write(f"  {caption.score:6.3f}  {caption.text}\n")
-        if not clip.captions:
-            file.write("  (the model found no words)\n")
-        if clip.repeats_removed:
-            file.write(f"  ({clip.repeats_removed} repeated words taken out of the candidates)\n")
-        file.flush()
-
-    return write
-
-
-def _jsonl_writer(file: IO[str]) -> Writer:
-    def write(clip: ClipCaptions) -> None:
-        row: dict[str, object] = {
-            "file_name": _printable(clip.file_name),
-            "duration_seconds": round(clip.duration_seconds, 3),
-            "captions": [_json_caption(caption) for caption in clip.captions],
-        }
-        if clip.repeats_removed:
-            row["repeats_removed"] = clip.repeats_removed
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
-
-    return write
-
-
-def _json_caption(caption: Caption) -> dict[str, object]:
-    """Text, score, and the parts of the score that counted or are known."""
-    row: dict[str, object] = {"text": caption.text, "score": round(caption.score, 4)}
-    if caption.parts is not None:
-        parts = vars(caption.parts).items()
-        row["scores"] = {name: round(value, 4) for name, value in parts if value is not None}
-    return row
-
-
-def _csv_writer(file: IO[str]) -> Writer:
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(["file_name", "caption_predicted"])  # the DCASE columns
-
-    def write(clip: ClipCaptions) -> None:
-        best = clip.captions[0].text if clip.captions else ""
-        rows.writerow([_printable(clip.file_name), best])
-        file.flush()
-
-    return write
-
-
-def _printable(file_name: str) -> str:
-    """A file name as UTF-8 text; bytes that are none become a replacement character."""
-    return file_name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-WRITERS: dict[str, Callable[[IO[str]], Writer]] = {
-    "text": _text_writer,
-    "jsonl": _jsonl_writer,
-    "csv": _csv_writer,
-}

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dac_diffusion.errors import ConfigError, DataError
+from dac_diffusion.ranking.detectors import RULES, load_detector
 
 if TYPE_CHECKING:
     from dac_diffusion.captioning.correction import ChatModel
-    from dac_diffusion.ranking.error_filter import ErrorDetector
-
-RULES = "rules"
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -65,7 +63,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     cache = arguments.cache or arguments.output.with_suffix(".cache.jsonl")
     with atomic_write(arguments.output) as output, AnswerCache(cache) as kept:
         corrector = Corrector(
-            load_detector(arguments.detector, arguments.detector_encoder, device),
+            load_detector(
+                arguments.detector,
+                arguments.detector_encoder,
+                device,
+                ("--detector", "--detector-encoder"),
+            ),
             _load_model(arguments, device),
             arguments.threshold,
             kept,
@@ -76,27 +79,6 @@ def run(arguments: argparse.Namespace) -> list[str]:
         file.write(output)
     print(describe(corrections))
     return file.errors
-
-
-def load_detector(name: str, encoder: Path | None, device: str) -> ErrorDetector:
-    """The detector that "rules" or the path of a published checkpoint stands for.
-
-    Raises ConfigError for an encoder that is missing or of no use, CheckpointError for files that
-    are missing or damaged.
-    """
-    if name == RULES:
-        if encoder is not None:
-            raise ConfigError(f"--detector-encoder: {RULES} need none; leave it out")
-        from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
-
-        return RuleBasedErrorDetector()
-    if encoder is None:
-        raise ConfigError(f"--detector {name}: a checkpoint needs --detector-encoder FOLDER")
-    from dac_diffusion.ranking.error_detection import FluencyErrorDetector
-
-    detector = FluencyErrorDetector(Path(name), encoder, device)
-    detector.probabilities([])  # loads it, so that errors show before the language model loads
-    return detector
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

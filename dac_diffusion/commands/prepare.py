@@ -68,7 +68,7 @@ def _add_features(kinds: argparse._SubParsersAction) -> None:
         "file or the folder of all four",
     )
     add("--audio", type=Path, required=True, metavar="FOLDER", help="where the recordings are")
-    add("--encoder", required=True, help="small, beats, ced, htsat, laion_clap or codes")
+    add("--encoder", required=True, help="small, beats, ced, htsat, laion_clap, codes, paired")
     add("--weights", required=True, metavar="PATH", help="of the encoder; builtin, for small")
     add("--output", type=Path, required=True, metavar="DIR", help="the feature cache")
     add("--window-seconds", type=float, metavar="S", help="of a recording (the encoder's own)")

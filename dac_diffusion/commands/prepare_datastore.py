@@ -24,7 +24,12 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
     )
     add("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
     add("--model", required=True, help="the captioner it is for: a folder or a Hub id")
-    add("--clap", metavar="PATH", help="the CLAP of a captioner trained with recap.space=clap")
+    add(
+        "--clap",
+        metavar="PATH",
+        help="the CLAP that a captioner trained with recap.space=clap retrieves by: its "
+        "recap.retrieval_encoder, or without one its encoder",
+    )
     add("--longest-tokens", type=int, default=50, metavar="N", help="longer captions go (50)")
     add("--quiet", action="store_true", help="no progress bar")
     datastore.set_defaults(run=run)
@@ -47,8 +52,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     if captioner.config.retrieval_space == "clap":
         if arguments.clap is None:
             raise ConfigError(
-                f"--clap: {arguments.model} compares by CLAP's vectors; name the CLAP that it was "
-                "trained with, a folder or a Hub id"
+                f"--clap: {arguments.model} compares by CLAP's vectors; name the CLAP that it "
+                "retrieves by, a folder or a Hub id"
             )
         texts = ClapTextEncoder.from_published(arguments.clap)
         embed_texts: EmbedTexts = texts
@@ -59,7 +64,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     space = space_fingerprint(tower)
     if space != captioner.config.datastore_space:
         raise ConfigError(
-            f"--clap {arguments.clap}: is not the CLAP that {arguments.model} was trained with"
+            f"--clap {arguments.clap}: is not the CLAP that {arguments.model} retrieves by; give "
+            "its recap.retrieval_encoder, or if it was trained without one, its encoder"
         )
     prepared = prepare_datastore(
         arguments.tables,

@@ -63,6 +63,8 @@ def load_or_render_pool(
 ) -> ScenePool:
     """The first `count` scenes of a split, rendered into `folder` unless they are there already."""
     settings = {"version": POOL_VERSION, "split": split, "count": count, **asdict(config)}
+    if not config.held_out_labels:
+        del settings["held_out_labels"]  # scenes rendered before there was this setting
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     target = folder / f"{split}-{key}"
     if not (target / "scenes.jsonl").exists():

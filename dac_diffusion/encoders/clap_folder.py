@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from dac_diffusion.encoders.published_weights import check_entries, read_weights
+from dac_diffusion.encoders.published_weights import FOLDER_FILES, check_entries, read_weights
 from dac_diffusion.errors import CheckpointError
+from dac_diffusion.hub import HubFiles, fetch_from_hub, is_hub_id
 
-SETTINGS_FILES = ("*.json", "merges.txt")  # of the model, the extractor and the tokenizer
-SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+# Beside the weights the settings of the model, of its extractor and of its tokenizer.
+ON_HUB = HubFiles("CLAP model", "ClapModel", ("*.json", "merges.txt"), FOLDER_FILES)
 # Tables that follow from the sizes; checkpoints of some years have them, of others not.
 COMPUTED = ("position_ids", "token_type_ids", "relative_position_index", "num_batches_tracked")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def find_clap_folder(name: str | Path) -> Path:
@@ -35,12 +31,12 @@ def find_clap_folder(name: str | Path) -> Path:
             f"{name}: is a file; give the folder of a transformers ClapModel (the original .pt "
             "files of CLAP are for the encoder laion_clap)"
         )
-    if not HUB_ID.fullmatch(str(name)):
+    if not is_hub_id(name):
         raise CheckpointError(
             f"{name}: there is no such folder; give the folder of a transformers ClapModel or a "
             "Hub id such as laion/clap-htsat-unfused"
         )
-    return _from_hub(str(name))
+    return fetch_from_hub(str(name), ON_HUB)
 
 
 def read_clap_config(folder: Path) -> Any:  # a transformers ClapConfig
@@ -106,35 +102,6 @@ def _read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: damaged, a JSON object was expected; download it again")
     return content
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    with suppress(LocalEntryNotFoundError, HFValidationError):
-        folder = Path(snapshot_download(name, local_files_only=True))
-        if any((folder / weights).is_file() for weights in (SAFETENSORS, PICKLED)):
-            return folder  # otherwise only its tokenizer or settings were downloaded
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        raise CheckpointError(
-            f"{name}: no such folder here, not downloaded before, and HF_HUB_OFFLINE is set; "
-            "give the path of a ClapModel folder"
-        )
-    try:
-        files = HfApi().model_info(name, files_metadata=True).siblings or []
-        names = {file.rfilename for file in files}
-        weights = SAFETENSORS if SAFETENSORS in names else PICKLED
-        size = sum(file.size or 0 for file in files if file.rfilename == weights)
-        logging.getLogger("dac_diffusion").warning(
-            "downloading the CLAP model %s from the Hugging Face Hub (%.0f MB)", name, size / 1e6
-        )
-        return Path(snapshot_download(name, allow_patterns=[*SETTINGS_FILES, weights]))
-    except Exception as error:  # from no network to no such model
-        raise CheckpointError(
-            f"{name}: no such folder here, and the Hugging Face Hub does not give it "
-            f"({type(error).__name__}: {_short(error)}); give the path of a ClapModel folder"
-        ) from error
 
 
 def _short(error: Exception) -> str:

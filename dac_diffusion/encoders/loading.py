@@ -11,7 +11,7 @@ import torch
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.saved_models import load_saved_model
 
-EncoderName = Literal["small", "beats", "ced", "htsat", "laion_clap", "mel", "codes"]
+EncoderName = Literal["small", "beats", "ced", "htsat", "laion_clap", "mel", "codes", "paired"]
 
 
 def load_encoder(
@@ -24,9 +24,10 @@ def load_encoder(
 
     name: "small" (the one trained here: a folder with its config.json, or "builtin"), "beats" and
     "ced" (the published .pt files), "htsat" (a transformers ClapModel folder or Hub id),
-    "laion_clap" (the original .pt files, needs the extra `laion-clap`), "codes" and "mel" (what
-    save_pretrained made of codecs/code_encoder.py and of the spectrogram, mel_patches.py). Instead
-    of published weights, `weights` may be the `encoder` folder of a saved captioner.
+    "laion_clap" (the original .pt files, needs the extra `laion-clap`), "codes", "paired" and "mel"
+    (what save_pretrained made of codecs/code_encoder.py, of paired.py and of the spectrogram,
+    mel_patches.py). Instead of published weights, `weights` may be the `encoder` folder of a saved
+    captioner.
     window_seconds: the longest audio it takes at once; frequency_pooling: of those on spectrogram
     patches; both as they are if None.
     Raises ConfigError for another name or setting, CheckpointError for weights that are missing,
@@ -40,6 +41,11 @@ def load_encoder(
         raise ConfigError(
             "frequency_pooling: codes have no such setting; it belongs to the encoder whose "
             "features are quantised; remove it"
+        )
+    if name == "paired" and frequency_pooling is not None:
+        raise ConfigError(
+            "frequency_pooling: a pair has no such setting; it belongs to the encoder whose "
+            "features are in it; remove it"
         )
     cls = encoder_class(name)
     if name != "small" and _is_saved(Path(weights), cls.__name__):
@@ -78,6 +84,8 @@ def random_encoder(name: str, seed: int = 0) -> Any:
             from dac_diffusion.codecs.loading import random_codec
 
             encoder = cls.from_parts(random_codec("encodec", seed), random_encoder("htsat", seed))
+        elif name == "paired":
+            encoder = cls.from_parts(random_encoder("beats", seed), random_encoder("htsat", seed))
         else:
             raise ConfigError(f"encoder.weights=random: not possible for {name}; give its weights")
     return encoder.eval().requires_grad_(False)
@@ -101,6 +109,11 @@ def encoder_name(encoder: Any) -> str:
             return str(name)
     names = ", ".join(get_args(EncoderName))
     raise ConfigError(f"{type(encoder).__name__} is none of the encoders {names}")
+
+
+def settings_of(model: Any) -> dict[str, Any]:
+    """The settings that a diffusers model was made with."""
+    return {name: value for name, value in model.config.items() if not name.startswith("_")}
 
 
 def encoder_class(name: str) -> Any:
@@ -133,6 +146,10 @@ def encoder_class(name: str) -> Any:
         from dac_diffusion.codecs.code_encoder import CodeEncoder
 
         return CodeEncoder
+    if name == "paired":
+        from dac_diffusion.encoders.paired import PairedEncoder
+
+        return PairedEncoder
     names = ", ".join(get_args(EncoderName))
     raise ConfigError(f"encoder={name!r} is unknown: use one of {names}")
 

@@ -6,6 +6,7 @@
     error_filter.py       candidates in which a detector finds errors of language come last
     error_detection.py    a detector: the one published with FENSE
     rule_based_errors.py  a detector: rules alone
+    detectors.py          detectors by name
     settings.py           all of this as the settings of a call
 
 What was used to select captions never evaluates them in the same table. Captions chosen by a

@@ -19,6 +19,7 @@ from dac_diffusion.autoregressive.network import EncodedAudio, caption_logits, e
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.libraries import quiet_libraries
+from dac_diffusion.ranking.detectors import RULES, check_detector
 from dac_diffusion.ranking.hybrid import Normalisation
 from dac_diffusion.training.caption_sources import CaptionBatch, CaptionSource, FrozenParts
 from dac_diffusion.training.captioner import CaptionerTrainingConfig
@@ -29,7 +30,9 @@ from dac_diffusion.training.detectors import report_samples
 class DecodingConfig:
     """How the captioner decodes and ranks unless a call says otherwise.
 
-    See AutoregressiveCaptioner.__call__; evaluation in training is always greedy.
+    See AutoregressiveCaptioner.__call__; evaluation in training is always greedy. error_detector:
+    "rules", or the checkpoint of FENSE's detector with its BERT's folder as error_encoder; the
+    files stay where they are.
     """
 
     decoding: DecodingMethod = "nucleus"
@@ -47,7 +50,13 @@ class DecodingConfig:
     agreement_weight: float = 0.0
     score_normalisation: Normalisation = "none"
     error_threshold: float | None = None
+    error_detector: str = RULES
+    error_encoder: str | None = None
     redundancy_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a detector without what it needs."""
+        check_detector(self.error_detector, self.error_encoder)
 
 
 class AutoregressiveTrainer(nn.Module):

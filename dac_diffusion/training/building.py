@@ -65,7 +65,8 @@ def words_of(config: TrainingConfig, captions: Sequence[str]) -> Words:
     `make_words` makes.
     """
     if config.initial_model is not None and config.system != "diffusion":
-        initial = AutoregressiveCaptioner.from_pretrained(config.initial_model, "float32")
+        dtype = config.prefix.dtype if config.system == "prefix" else "float32"
+        initial = AutoregressiveCaptioner.from_pretrained(config.initial_model, dtype)
         model = LanguageModel(initial.network.train(), initial.tokenizer)
         return Words(initial.tokenizer, language_model=model)
     name = published_language_model(config)

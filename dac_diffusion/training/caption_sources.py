@@ -16,7 +16,7 @@ from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.data.scene_features import SceneFeatures
 from dac_diffusion.data.soundscapes.captions import write_captions
 from dac_diffusion.encoders.base import AudioFeatures
-from dac_diffusion.errors import DataError
+from dac_diffusion.errors import ConfigError, DataError
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions, normalise_caption
 
@@ -31,15 +31,31 @@ class FrozenParts:
 
 
 @dataclass(frozen=True)
-class CaptionBatch:
-    """Features of B clips and K captions of each, token_ids (B, K, L).
+class Waveforms:
+    """Recordings of B clips: waveform (B, T) with zeros behind each, num_samples (B,)."""
 
+    waveform: Tensor
+    num_samples: Tensor
+
+
+@dataclass(frozen=True)
+class CaptionBatch:
+    """Audio of B clips and K captions of each, token_ids (B, K, L).
+
+    audio: features, or for a training that reaches the encoder the recordings themselves.
     clips: their places in the source, where it has places.
     """
 
-    audio: AudioFeatures
+    audio: AudioFeatures | Waveforms
     token_ids: Tensor
     clips: tuple[int, ...] = ()
+
+    @property
+    def features(self) -> AudioFeatures:
+        """The audio as features; raises ConfigError for a batch of recordings."""
+        if isinstance(self.audio, Waveforms):
+            raise ConfigError("train_encoder=false: batches must hold features, not recordings")
+        return self.audio
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ class SceneCaptions:
         texts: list[str] = []
         for index in scenes:
             texts += write_captions(self.pool.scenes[int(index)], rng, shape.captions)
-        token_ids = _encode(self.tokenizer, texts, shape, self.normalise)
+        token_ids = encode_batch(self.tokenizer, texts, shape, self.normalise)
         return CaptionBatch(self.features.select(scenes, views), token_ids, tuple(scenes.tolist()))
 
     def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
@@ -110,6 +126,41 @@ class SceneCaptions:
         """All scenes, unaltered, with numbers as names."""
         names = [str(i) for i in range(len(self.pool))]
         return Clips(names, self.pool.captions, self.features.pooled[0].float())
+
+
+@dataclass(frozen=True)
+class PooledCaptions:
+    """Clips that are heard as their pooled vectors alone, which is all that a scorer asks for.
+
+    Every clip is equally likely; see CachedCaptions for captions and `normalise`.
+    """
+
+    pool: Clips
+    tokenizer: PreTrainedTokenizerFast
+    shape: BatchShape
+    seed: int
+    normalise: bool = False
+
+    def batch(self, step: int, rank: int) -> CaptionBatch:
+        """Random clips, each with captions drawn from its own."""
+        rng = np.random.default_rng([self.seed, 6, step, rank])
+        chosen = rng.integers(len(self.pool.names), size=self.shape.clips)
+        texts: list[str] = []
+        for index in chosen:
+            texts += draw_captions(self.pool.captions[int(index)], self.shape.captions, rng)
+        token_ids = encode_batch(self.tokenizer, texts, self.shape, self.normalise)
+        return CaptionBatch(self._features(chosen), token_ids, tuple(chosen.tolist()))
+
+    def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
+        """The vectors of the first clips, and all captions they have."""
+        chosen = np.arange(min(count, len(self.pool.names)))
+        return self._features(chosen), [list(own) for own in self.pool.captions[: len(chosen)]]
+
+    def _features(self, chosen: np.ndarray) -> AudioFeatures:
+        """The vectors (B, P) of clips, also as a single feature each, (B, 1, P)."""
+        pooled = self.pool.pooled[torch.from_numpy(chosen)]  # (B, P)
+        mask = torch.ones(len(chosen), 1, dtype=torch.bool)
+        return AudioFeatures(pooled[:, None], mask, pooled)
 
 
 @dataclass(frozen=True)
@@ -137,10 +188,8 @@ class CachedCaptions:
         texts: list[str] = []
         for index in chosen:
             cache, place = self._find(int(index))
-            own = cache.captions(place)
-            order = rng.permutation(max(len(own), shape.captions)) % len(own)
-            texts += [own[i] for i in order[: shape.captions]]
-        token_ids = _encode(self.tokenizer, texts, shape, self.normalise)
+            texts += draw_captions(cache.captions(place), shape.captions, rng)
+        token_ids = encode_batch(self.tokenizer, texts, shape, self.normalise)
         return CaptionBatch(self._features(chosen), token_ids, tuple(chosen.tolist()))
 
     def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
@@ -181,7 +230,13 @@ class CachedCaptions:
         return AudioFeatures(features, mask, torch.cat([each.pooled for each in single]))
 
 
-def _encode(
+def draw_captions(own: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    """So many of a clip's captions, in random order; some twice where it has fewer."""
+    order = rng.permutation(max(len(own), count)) % len(own)
+    return [own[i] for i in order[:count]]
+
+
+def encode_batch(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], shape: BatchShape, normalise: bool
 ) -> Tensor:
     """Token ids (B, K, L) of B times K captions."""

@@ -115,9 +115,9 @@ class EnclapTrainer(nn.Module):
         Which codes are hidden is drawn from `generator`, and in training mode which are heard.
         """
         projection, config = self.projection, self.config
-        projection.check(batch.audio, masked=False)
+        projection.check(batch.features, masked=False)
         audio = crop_codes(
-            batch.audio, projection.config.max_codes, generator if self.training else None
+            batch.features, projection.config.max_codes, generator if self.training else None
         )
         hidden = self._draw(audio, generator)  # (B, S, N)
         heard = hide(audio.features.long(), hidden, projection.mask_id)

@@ -28,11 +28,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dac_diffusion.errors import CheckpointError, ConfigError, DacError
+from dac_diffusion.errors import CheckpointError, DacError
 from dac_diffusion.files import make_folder
 from dac_diffusion.training.batches import iterate_batches, seed_step, to_device
 from dac_diffusion.training.checkpoints import (
     checkpoint_path,
+    frozen_digests,
     list_checkpoints,
     load_checkpoint,
     remove_old_checkpoints,
@@ -49,6 +50,7 @@ from dac_diffusion.training.surroundings import (
     make_accelerator,
     make_progress_bar,
     make_writer,
+    object_of_first_process,
     of_first_process,
     prepare_model,
     wants_shards,
@@ -122,6 +124,9 @@ class _Run:
         self.best, self.metrics = -math.inf, dict[str, float]()
         self.started, self.minutes_before = time.monotonic(), 0.0
 
+        # Of the first process, because its frozen weights will be everybody's.
+        digests = frozen_digests(task.model) if self.is_first else {}
+        self.frozen = object_of_first_process(digests, self.device)
         self.sharded = wants_shards(config)
         # What is to be sharded is put together on the CPU: a device may have no room for the whole.
         task.model.to("cpu" if self.sharded else self.device).train()
@@ -228,22 +233,11 @@ class _Run:
                 model.train()
                 for name, value in self.metrics.items():
                     self.writer.add_scalar(f"validation/{name}", value, self.step)
-        score = of_first_process(self._score(), self.device)
+        score = of_first_process(self.config.score(self.metrics), self.device)
         if score > self.best:
             self.best = score
             self._write(self.checkpoints / "best", self.output_dir / "best_model")
         self.accelerator.wait_for_everyone()
-
-    def _score(self) -> float:
-        """Return the metric that decides, its sign turned so that higher is better."""
-        wanted = self.config.best_metric
-        name = wanted.lstrip("+-")
-        if not self.metrics:
-            return -math.inf
-        if name not in self.metrics:
-            known = ", ".join(self.metrics)
-            raise ConfigError(f"best_metric: '{name}' is not measured; choose one of {known}")
-        return -self.metrics[name] if wanted.startswith("-") else self.metrics[name]
 
     def save(self) -> None:
         """Write a checkpoint and the usable model, and drop the oldest checkpoint."""
@@ -267,7 +261,8 @@ class _Run:
         with self.ema.swapped(model), whole_weights(model, writes):
             if writes:
                 self.task.export(export)
-        save_checkpoint(checkpoint, model, self.ema, self.optimizers, state, writes)
+        parts = model, self.ema, self.optimizers
+        save_checkpoint(checkpoint, *parts, state, self.frozen, writes)
 
     def _resume(self, resume: bool) -> None:
         """Make the folder, and go on from its newest checkpoint."""
@@ -280,7 +275,8 @@ class _Run:
                 "or choose another output folder"
             )
         if found:
-            state = load_checkpoint(found[-1], self.task.model, self.ema, self.optimizers)
+            parts = self.task.model, self.ema, self.optimizers
+            state = load_checkpoint(found[-1], *parts, self.frozen)
             self.step, self.minutes_before = state["step"], state["minutes"]
             self.best = -math.inf if state["best"] is None else state["best"]
             self.metrics = state["metrics"]

@@ -33,8 +33,8 @@ from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.encoders.ced import CedEncoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.training.autoregressive import AutoregressiveTask, DecodingConfig, caption_loss
-from dac_diffusion.training.caption_sources import CaptionBatch, FrozenParts
-from dac_diffusion.training.waveforms import Waveforms, encode_waveforms
+from dac_diffusion.training.caption_sources import CaptionBatch, FrozenParts, Waveforms
+from dac_diffusion.training.waveforms import encode_waveforms
 
 SMALL = ("llama", "bart")  # untrained models of our own, over our own words
 
@@ -65,7 +65,8 @@ class PrefixConfig:
     "llama" or "bart" for a `small` untrained one over our own words. dtype: of its weights while
     they are frozen. train_language_model: "lora", "all", or "auto": adapters for published weights,
     everything for untrained ones. train_encoder: adapters in the audio encoder as well, which then
-    hears recordings (training/waveforms.py) instead of having its features in a cache.
+    hears recordings (training/waveforms.py) instead of having its features in a cache; at the end
+    a scorer learns from what it hears by then (training/encoder_vectors.py).
     prompt: see autoregressive/prompts.py. How the report puts audio and prompt into BART is not
     known: here both are the input of its encoder. normalise_captions: lower-cased, no punctuation.
     gradient_checkpointing: of the language model: less memory, a third more time.
@@ -140,19 +141,17 @@ class PrefixTrainer(nn.Module):
 
         "loss" is smoothed where label_smoothing says so, "cross_entropy" is not.
         """
-        audio = self.features(batch.audio)
+        audio = self.features(batch)
         prompts = self.prompt.repeat(len(audio.features))
         encoded = encode_audio(self.projection, self.network, audio, prompts)
         padding = self.network.config.pad_token_id
         return caption_loss(self.network, encoded, batch.token_ids, padding, self.label_smoothing)
 
-    def features(self, audio: AudioFeatures | Waveforms) -> AudioFeatures:
-        """What the encoder hears, or what came from a cache."""
-        if not isinstance(audio, Waveforms):
-            return audio
-        if self.encoder is None:
-            raise ConfigError("train_encoder=false: batches must hold features, not recordings")
-        return encode_waveforms(self.encoder, audio)
+    def features(self, batch: CaptionBatch) -> AudioFeatures:
+        """What the encoder hears of recordings, or what came from a cache."""
+        if self.encoder is not None and isinstance(batch.audio, Waveforms):
+            return encode_waveforms(self.encoder, batch.audio)
+        return batch.features
 
     def train(self, mode: bool = True) -> PrefixTrainer:
         """As of every module, but the statistics of the encoder's input never move."""

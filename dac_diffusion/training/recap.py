@@ -34,12 +34,30 @@ from dac_diffusion.autoregressive.retrieval_prompt import (
 )
 from dac_diffusion.data.datastore_preparation import EmbedTexts, make_datastore
 from dac_diffusion.encoders.base import AudioFeatures
+from dac_diffusion.encoders.loading import EncoderName
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.retrieval.datastore import CaptionDatastore
 from dac_diffusion.training.autoregressive import DecodingConfig, caption_loss
 from dac_diffusion.training.caption_sources import CaptionBatch, CaptionSource, FrozenParts
 
 CLIPS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class RetrievalEncoderConfig:
+    """The encoder whose vectors captions are looked up by.
+
+    name, weights: see encoders/loading.py; of "small" the folder of a trained one, or "builtin";
+    "random" for a small untrained one.
+    """
+
+    name: EncoderName
+    weights: str
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for an encoder that cannot be half of a pair."""
+        if self.name in ("codes", "paired"):
+            raise ConfigError(f"name={self.name}: give an encoder of features by itself")
 
 
 @dataclass(frozen=True)
@@ -52,16 +70,18 @@ class RecapConfig:
     another width than GPT-2), "all", or "auto": the first for published weights, the second for
     random ones. train_norms: with "cross_attention" also the layer norms before it, which the
     published code leaves as they are made. datastore: the folder to retrieve from; None: the
-    captions of the training clips. space: whose vectors are compared: "scorer", those of the scorer
-    that is trained here, or "clap", of encoder=htsat's own published CLAP. retrieved: captions in a
+    captions of the training clips. retrieval_encoder: gives the audio's vectors where `encoder`
+    gives the features only (encoders/paired.py); None: it gives both. space: where these vectors
+    are compared with captions: "scorer", in the space of the scorer that is trained on them here,
+    or "clap", in that of the published CLAP they come from (name htsat). retrieved: captions in a
     prompt; search_width: see CaptionDatastore.search. longest_caption: tokens that a caption in the
     datastore or in a prompt has at most.
 
     The published hyperparameters, to be set in loop, captioner_training, text and at decoding: 100
     epochs, batch 32, AdamW with a learning rate of 5e-5 that falls linearly to 0, no weight decay,
     no average of weights, one caption of a clip in a batch, text.max_length 60; beam search with 3
-    beams and length_penalty 0. The audio features are those of laion/clap-htsat-fused, the vectors
-    for retrieval those of laion/clap-htsat-unfused.
+    beams and length_penalty 0. The audio features are those of laion/clap-htsat-fused (`encoder`),
+    the vectors for retrieval those of laion/clap-htsat-unfused (`retrieval_encoder`).
     """
 
     gpt2: str | None = None
@@ -70,6 +90,7 @@ class RecapConfig:
     train: Literal["auto", "cross_attention", "all"] = "auto"
     train_norms: bool = False
     datastore: str | None = None
+    retrieval_encoder: RetrievalEncoderConfig | None = None
     space: RetrievalSpace = "scorer"
     retrieved: int = 3
     search_width: int = 15
@@ -87,11 +108,22 @@ class RecapConfig:
             )
         if self.train_norms and not self.is_frozen:
             raise ConfigError("train_norms: with train=all they are trained anyway; remove it")
+        second = self.retrieval_encoder
+        if self.space == "clap" and second and not is_published_clap(second.name, second.weights):
+            raise ConfigError(
+                "space=clap: needs retrieval_encoder.name=htsat with the weights of a published "
+                "CLAP; name them, or set space=scorer"
+            )
 
     @property
     def is_frozen(self) -> bool:
         """Whether only the cross-attention is trained."""
         return self.train == "cross_attention" or (self.train == "auto" and self.gpt2 is not None)
+
+
+def is_published_clap(name: str, weights: str | None) -> bool:
+    """Whether an encoder has a text side (encoders/clap_text.py), by its name and weights."""
+    return name == "htsat" and weights not in (None, "random")
 
 
 @dataclass(frozen=True)
@@ -145,7 +177,7 @@ class RecapTrainer(nn.Module):
         caption's own period is the end, and what follows it could never be generated.
         """
         config = self.network.config
-        encoded = encode_audio(self.projection, self.network, batch.audio, batch.prompts)
+        encoded = encode_audio(self.projection, self.network, batch.features, batch.prompts)
         token_ids = cut_at_end(batch.token_ids, config.eos_token_id, config.pad_token_id)
         return caption_loss(self.network, encoded, token_ids, config.pad_token_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import random
 import sys
 from pathlib import Path
@@ -18,14 +19,16 @@ from dac_diffusion.data.published.wavcaps import WavCapsSettings
 from dac_diffusion.data.soundscapes.dataset import Split
 from dac_diffusion.data.soundscapes.prepare import prepare_soundscapes
 from dac_diffusion.encoders.loading import load_encoder, random_encoder
+from dac_diffusion.encoders.paired import PairedEncoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.files import atomic_folder, make_folder
-from dac_diffusion.training.caption_sources import BatchShape, FrozenParts
+from dac_diffusion.libraries import quiet_libraries
+from dac_diffusion.training.recap import RetrievalEncoderConfig
 from dac_diffusion.training.settings import DataConfig, DatasetConfig, EncoderConfig, TrainingConfig
-from dac_diffusion.training.waveforms import WaveformCaptions
 
 RANDOM_WEIGHTS = "random"
 PROBLEMS_SHOWN = 10
+WITHOUT_POOLING = ("small", "mel", "codes", "paired")
 
 
 def scene_folder(config: TrainingConfig) -> Path:
@@ -48,8 +51,7 @@ def prepare_caches(
     the readers of data and weights raise.
     """
     data = config.data if config.data.training else _scenes_as_files(config, progress)
-    if not data.validation:
-        raise ConfigError("data.validation: name at least one data set to validate on")
+    _check_validation(data)
     weights = _encoder_weights(config)
     training, validation = (
         [_prepare_dataset(config, data, weights, dataset, progress, is_main) for dataset in group]
@@ -58,22 +60,14 @@ def prepare_caches(
     return _load(config, weights), (training, validation)
 
 
-def waveform_captions(
-    config: TrainingConfig, parts: FrozenParts, shape: BatchShape, progress: bool
-) -> tuple[WaveformCaptions, WaveformCaptions]:
+def read_recordings(
+    config: TrainingConfig, progress: bool
+) -> tuple[list[CaptionDataset], list[CaptionDataset]]:
     """The recordings themselves, for training and validation of what hears them."""
     data = config.data if config.data.training else _scenes_as_files(config, progress)
+    _check_validation(data)
     training, validation = (
-        WaveformCaptions(
-            [_read(dataset) for dataset in group],
-            parts.encoder,
-            parts.tokenizer,
-            shape,
-            config.seed,
-            parts.encoder.window_seconds,
-            normalise=config.prefix.normalise_captions,
-        )
-        for group in (data.training, data.validation)
+        [_read(dataset) for dataset in group] for group in (data.training, data.validation)
     )
     return training, validation
 
@@ -91,6 +85,35 @@ def prepare_sample(config: TrainingConfig, count: int, progress: bool) -> tuple[
         for dataset in data.training
     ]
     return _load(config, weights), folders
+
+
+def with_retrieval_encoder(config: TrainingConfig, is_main: bool) -> TrainingConfig:
+    """The config with a pair of encoders in place of its encoder, if RECAP has a second one.
+
+    The pair is made if it is not there, by the main one of several processes. Raises what
+    load_encoder does.
+    """
+    second = config.recap.retrieval_encoder
+    if second is None:
+        return config
+    parts = config.encoder, _as_encoder(second)
+    decides = json.dumps([[dataclasses.asdict(part) for part in parts], config.seed])
+    digest = hashlib.sha256(decides.encode()).hexdigest()[:12]
+    folder = make_folder(config.output_dir) / f"paired_encoder-{digest}"
+    if is_main and not folder.is_dir():
+        features, vectors = (
+            frozen_encoder(dataclasses.replace(config, encoder=part)) for part in parts
+        )
+        pair = PairedEncoder.from_parts(features, vectors)
+        with atomic_folder(folder) as partial, quiet_libraries():
+            pair.save_pretrained(partial)
+    return dataclasses.replace(config, encoder=EncoderConfig("paired", str(folder)))
+
+
+def _as_encoder(given: RetrievalEncoderConfig) -> EncoderConfig:
+    if given.name == "small":
+        return EncoderConfig("small", pretrained=given.weights)
+    return EncoderConfig(given.name, given.weights)
 
 
 def frozen_encoder(config: TrainingConfig) -> Any:
@@ -130,7 +153,7 @@ def _load(config: TrainingConfig, weights: str) -> Any:
 
 def _pooling(encoder: EncoderConfig) -> Literal["none", "mean"] | None:
     """Only encoders on patches have one."""
-    return None if encoder.name in ("small", "mel", "codes") else encoder.frequency_pooling
+    return None if encoder.name in WITHOUT_POOLING else encoder.frequency_pooling
 
 
 def _prepare_dataset(
@@ -174,6 +197,11 @@ def _prepare_dataset(
     return str(place)
 
 
+def _check_validation(data: DataConfig) -> None:
+    if not data.validation:
+        raise ConfigError("data.validation: name at least one data set to validate on")
+
+
 def _read(dataset: DatasetConfig) -> CaptionDataset:
     return read_dataset(dataset.name, dataset.captions, dataset.audio, _left_out(dataset))
 
@@ -189,7 +217,10 @@ def _left_out(dataset: DatasetConfig) -> WavCapsSettings | None:
 
 def _scenes_as_files(config: TrainingConfig, progress: bool) -> DataConfig:
     """The built-in scenes as recordings in Clotho's layout, for encoders from elsewhere."""
-    folder = scene_folder(config)
+    folder, left_out = scene_folder(config), config.soundscapes.held_out_labels
+    if left_out:  # beside scenes with them, in a folder of their own
+        digest = hashlib.sha256(" ".join(left_out).encode()).hexdigest()[:8]
+        folder = make_folder(folder / f"without-{digest}")
     splits: list[tuple[Split, str, int]] = [
         ("train", "development", config.training_scenes),
         ("validation", "validation", config.validation_scenes),
@@ -199,6 +230,6 @@ def _scenes_as_files(config: TrainingConfig, progress: bool) -> DataConfig:
         table = folder / f"clotho_captions_{name}.csv"
         if not table.exists():
             clips, seed = config.soundscapes.clips, config.soundscapes.seed
-            prepare_soundscapes(folder, clips, count, split, seed, progress)
+            prepare_soundscapes(folder, clips, count, split, seed, progress, left_out)
         sets.append((DatasetConfig("clotho", str(table), str(folder)),))
     return dataclasses.replace(config.data, training=sets[0], validation=sets[1])

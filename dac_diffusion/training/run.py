@@ -17,9 +17,11 @@ from dac_diffusion.training.building import (
     take_over_weights,
 )
 from dac_diffusion.training.captioner import CaptionerTask, CaptionerTrainer
+from dac_diffusion.training.encoder_vectors import replace_scorers, trains_encoder
 from dac_diffusion.training.loop import FitResult, fit
-from dac_diffusion.training.preparation import Prepared, capped, prepare
+from dac_diffusion.training.preparation import prepare
 from dac_diffusion.training.settings import TrainingConfig
+from dac_diffusion.training.stages import Prepared, capped
 from dac_diffusion.training.surroundings import make_accelerator
 from dac_diffusion.training.systems import enclap_task, plain_task, prefix_task, recap_task
 from dac_diffusion.training.task import Task
@@ -44,7 +46,10 @@ def train(
         task = make_task(config, prepared, progress)
     if prepared.validation_texts is not None:
         task = WithTextValidation(task, prepared.validation_texts)
-    return fit(task, capped(config.loop, config), config.output_dir, progress=progress)
+    result = fit(task, capped(config.loop, config), config.output_dir, progress=progress)
+    if trains_encoder(config):
+        replace_scorers(config, prepared, accelerator, progress)
+    return result
 
 
 def make_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Task:

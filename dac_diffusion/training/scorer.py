@@ -47,7 +47,7 @@ class ScorerTrainer(nn.Module):
         Clips with the same caption are no negatives of one another.
         """
         captions = batch.token_ids[:, 0]  # (B, L)
-        audio = self.scorer.embed_audio(batch.audio.pooled)  # (B, E)
+        audio = self.scorer.embed_audio(batch.features.pooled)  # (B, E)
         text = self.scorer.embed_text(captions)  # (B, E)
         logits = self.scorer.logit_scale.exp().clamp(max=100.0) * audio @ text.T  # (B, B)
         same = (captions[:, None] == captions[None]).all(dim=-1)  # (B, B)

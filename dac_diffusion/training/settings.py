@@ -13,7 +13,6 @@ from dac_diffusion.data.published.loading import DatasetName
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.encoders.loading import EncoderName
-from dac_diffusion.errors import ConfigError
 from dac_diffusion.training.autoregressive import DecodingConfig
 from dac_diffusion.training.captioner import CaptionerTrainingConfig, SamplingConfig
 from dac_diffusion.training.enclap import EnclapConfig
@@ -23,6 +22,7 @@ from dac_diffusion.training.recap import RecapConfig
 from dac_diffusion.training.rounding_head import HeadTrainingConfig
 from dac_diffusion.training.scorer import ScorerTrainingConfig
 from dac_diffusion.training.task import LoopConfig
+from dac_diffusion.training.text_only_settings import TextOnlyConfig, check_text_only
 
 # "autoregressive": the plain baseline; "enclap": EnCLAP, EnCLAP++ and CLAP-ART; "prefix": CED +
 # Q-Former + Llama or BART; "recap": RECAP.
@@ -146,36 +146,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class TextOnlyConfig:
-    """Training from captions alone (training/text_only.py; Deshmukh et al., arXiv 2309.07372).
-
-    enabled: the captioner learns from captions and their own vectors in the joint audio-text space
-    of the small encoder and its scorer, or of a published CLAP (encoder.name=htsat).
-    captions: tables in Clotho's or AudioCaps' columns, whose recordings are not looked for; none:
-    the captions of the built-in scenes. Validated is on the recordings of data.validation (htsat),
-    else on the tables in validation_captions without audio, else on the scenes' audio (small).
-    noise_variance: of the Gaussian noise on each element of the unit vector; .015 is the paper's
-    best. renormalise: bring the sum back to unit length (the paper does not; it changes little, as
-    the networks begin with a layer norm). other_captions: a caption's vector stands for other
-    captions of its clip as well, captioner_training.captions_per_clip in all; else for itself only.
-    """
-
-    enabled: bool = False
-    captions: tuple[str, ...] = ()
-    validation_captions: tuple[str, ...] = ()
-    noise_variance: float = 0.015
-    renormalise: bool = False
-    other_captions: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError for a value that makes no sense."""
-        if not 0.0 <= self.noise_variance < float("inf"):
-            raise ConfigError(
-                f"text_only.noise_variance={self.noise_variance}: must be finite and at least 0"
-            )
-
-
-@dataclass(frozen=True)
 class DenoiserConfig:
     """Which denoiser, and its sizes: of this project ("caption"), or of the paper.
 
@@ -253,38 +223,4 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Raise ConfigError for settings that contradict each other."""
         if self.text_only.enabled:
-            _check_text_only(self)
-
-
-def _check_text_only(config: TrainingConfig) -> None:
-    encoder, settings = config.encoder, config.text_only
-    if config.data.training:
-        raise ConfigError(
-            "data.training: text_only learns without audio; name the tables in text_only.captions"
-        )
-    if encoder.name == "small":
-        if config.data.validation:
-            raise ConfigError(
-                "data.validation: with the small encoder text_only is validated on scenes, or on "
-                "text_only.validation_captions; remove it"
-            )
-        return
-    if encoder.name != "htsat":
-        raise ConfigError(
-            f"encoder.name={encoder.name}: has no text side; for text_only use small or htsat"
-        )
-    if encoder.weights in (None, "random"):
-        raise ConfigError(
-            f"encoder.weights={encoder.weights or 'null'}: text_only needs a published CLAP, whose "
-            "two sides share a space; name its folder or Hub id (for trials: encoder.name=small)"
-        )
-    if not settings.captions:
-        raise ConfigError(
-            "text_only.captions: name at least one table of captions; those of the built-in scenes "
-            "are for the small encoder"
-        )
-    if not (settings.validation_captions or config.data.validation):
-        raise ConfigError(
-            "text_only.validation_captions: name a table to validate on, or recordings in "
-            "data.validation"
-        )
+            check_text_only(self)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from dac_diffusion.errors import ConfigError, MissingExtraError
 from dac_diffusion.training.ema import ExponentialMovingAverage
 from dac_diffusion.training.task import LoopConfig
+
+T = TypeVar("T")
 
 # FSDP sets it on every module. With it, `generate` of transformers waits for the other processes.
 FSDP_MARK = "_is_fsdp_managed_module"
@@ -71,6 +73,15 @@ def of_first_process(value: float, device: torch.device) -> float:
     shared = torch.tensor(value, dtype=torch.float64, device=device)
     torch.distributed.broadcast(shared, src=0)
     return shared.item()
+
+
+def object_of_first_process(value: T, device: torch.device) -> T:
+    """Return what the first process gave, of whatever kind."""
+    if not torch.distributed.is_initialized():
+        return value
+    shared = [value]
+    torch.distributed.broadcast_object_list(shared, src=0, device=device)
+    return shared[0]
 
 
 def wants_shards(config: LoopConfig) -> bool:

@@ -34,16 +34,17 @@ from dac_diffusion.training.prefix import (
     make_language_model,
     prefix_captioner,
 )
-from dac_diffusion.training.preparation import Prepared
 from dac_diffusion.training.recap import (
     RetrievedCaptions,
     build_recap_trainer,
     find_captions,
+    is_published_clap,
     make_decoder,
     open_datastore,
     recap_captioner,
 )
 from dac_diffusion.training.settings import TrainingConfig
+from dac_diffusion.training.stages import Prepared
 
 
 def plain_task(config: TrainingConfig, prepared: Prepared) -> AutoregressiveTask:
@@ -109,8 +110,7 @@ def recap_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Au
     )
     _go_on(config, trainer.projection)
     source = prepared.training
-    if not isinstance(source, SceneCaptions | CachedCaptions):
-        raise ConfigError("text_only: not for system=recap, which looks up captions by audio")
+    assert isinstance(source, SceneCaptions | CachedCaptions)  # the settings exclude the others
     clips = source.clips()
     space = _retrieval_space(config, parts)
     datastore = open_datastore(
@@ -156,12 +156,13 @@ def _retrieval_space(config: TrainingConfig, parts: FrozenParts) -> _RetrievalSp
             torch.no_grad()(parts.scorer.embed_audio),
             space_fingerprint(parts.scorer),
         )
-    if config.encoder.name != "htsat" or config.encoder.weights in (None, "random"):
+    encoder = config.recap.retrieval_encoder or config.encoder
+    if encoder.weights is None or not is_published_clap(encoder.name, encoder.weights):
         raise ConfigError(
             "recap.space=clap: needs encoder.name=htsat with the weights of a published CLAP; name "
             "them, or set recap.space=scorer"
         )
-    texts = ClapTextEncoder.from_published(config.encoder.weights).to(config.data.device)
+    texts = ClapTextEncoder.from_published(encoder.weights).to(config.data.device)
     return _RetrievalSpace(texts, partial(F.normalize, dim=-1), space_fingerprint(texts.model))
 
 

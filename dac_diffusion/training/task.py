@@ -1,5 +1,7 @@
 """What `loop.fit` is given (a Task and a LoopConfig) and what it returns (a FitResult)."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -86,6 +88,19 @@ class LoopConfig:
             top = 1.0 if name == "final_learning_rate" else 1.0 - 1e-12
             if not all(0 <= part <= top for part in (value if name == "betas" else (value,))):
                 raise ConfigError(f"{name} must be from 0 to 1, got {value}")
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The metric that decides which weights are best, its sign turned so that higher is better.
+
+        Without metrics minus infinity. Raises ConfigError for a metric that is not among them.
+        """
+        name = self.best_metric.lstrip("+-")
+        if not metrics:
+            return -math.inf
+        if name not in metrics:
+            known = ", ".join(metrics)
+            raise ConfigError(f"best_metric: '{name}' is not measured; choose one of {known}")
+        return -metrics[name] if self.best_metric.startswith("-") else metrics[name]
 
 
 @dataclass(frozen=True)

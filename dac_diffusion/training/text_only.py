@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,148 +20,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from dac_diffusion.data.tables import read_captions
 from dac_diffusion.encoders.base import AudioFeatures
-from dac_diffusion.encoders.clap_text import ClapTextEncoder
-from dac_diffusion.encoders.htsat import HtsatEncoder
-from dac_diffusion.encoders.joint_embedding import JointEmbeddingEncoder, joint_features
-from dac_diffusion.encoders.loading import load_encoder
-from dac_diffusion.errors import DataError
+from dac_diffusion.encoders.joint_embedding import joint_features
 from dac_diffusion.metrics.cider import cider_d
-from dac_diffusion.ranking.similarity import AudioTextScorer
-from dac_diffusion.text.tokenizer import decode_captions, encode_captions
-from dac_diffusion.text.words import tokenize
-from dac_diffusion.training.building import Words, make_words
+from dac_diffusion.text.tokenizer import decode_captions
 from dac_diffusion.training.caption_sources import (
     BatchShape,
-    CachedCaptions,
     CaptionBatch,
     CaptionSource,
-    FrozenParts,
-    open_caches,
+    encode_batch,
 )
-from dac_diffusion.training.caption_vectors import embed_with_scorer
-from dac_diffusion.training.recordings import prepare_caches
-from dac_diffusion.training.settings import TextOnlyConfig, TrainingConfig
+from dac_diffusion.training.joint_spaces import EmbedTexts
 
 TEXTS_AT_ONCE = 256
-# GELU(x + 10) - 10 is x, to 1e-6 for x > -5: it makes a scorer's audio projection the identity.
-IDENTITY_SHIFT = 10.0
-
-EmbedTexts = Callable[[Sequence[str]], Tensor]  # N texts -> unit vectors (N, E)
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a training from captions alone is made of.
-
-    space, words: how captions become vectors and tokens. groups, held_out: the captions of every
-    clip, to learn from and to validate on. audio: the sound of the held-out clips, if there is any.
-    """
-
-    space: JointSpace
-    words: Words
-    groups: Sequence[Sequence[str]]
-    held_out: Sequence[Sequence[str]]
-    audio: JointAudio | None
-
-
-@dataclass(frozen=True)
-class JointSpace:
-    """Both sides of a joint audio-text space of E dimensions.
-
-    encoder: hears recordings. embed_texts: texts to unit vectors (N, E). embed_pooled: what the
-    encoder inside pools, (B, P), to unit vectors (B, E). scorer: ranks captions by vectors that
-    `encoder` pools, with captions as `tokenizer` cuts them; None where it has yet to be trained.
-    """
-
-    encoder: JointEmbeddingEncoder
-    embed_texts: EmbedTexts
-    embed_pooled: Callable[[Tensor], Tensor]
-    scorer: AudioTextScorer | None = None
-    tokenizer: PreTrainedTokenizerFast | None = None
-
-
-def small_space(parts: FrozenParts) -> JointSpace:
-    """The space that the small encoder and its scorer were trained to share."""
-    scorer = parts.scorer
-    encoder = JointEmbeddingEncoder.from_encoder(parts.encoder, scorer.project_audio)
-    return JointSpace(
-        encoder.requires_grad_(False),
-        partial(embed_with_scorer, scorer, parts.tokenizer),
-        scorer.embed_audio,
-        without_audio_projection(scorer),
-        parts.tokenizer,
-    )
-
-
-def clap_space(encoder: HtsatEncoder, weights: str | Path, device: str) -> JointSpace:
-    """The space of a published CLAP; raises CheckpointError as ClapTextEncoder does."""
-    texts = ClapTextEncoder.from_published(weights).to(device)
-    joint = JointEmbeddingEncoder.from_encoder(encoder)
-    return JointSpace(joint.requires_grad_(False), texts, partial(F.normalize, dim=-1))
-
-
-def without_audio_projection(scorer: AudioTextScorer) -> AudioTextScorer:
-    """The scorer for an encoder that does its audio projection: the same scores to about 1e-6.
-
-    For pooled vectors of JointEmbeddingEncoder, whose elements have about unit variance.
-    """
-    config = {k: v for k, v in scorer.config.items() if not k.startswith("_")}
-    size = config["embedding_dim"]
-    joint = AudioTextScorer(**{**config, "pooled_dim": size})
-    joint.load_state_dict(
-        {
-            **scorer.state_dict(),
-            "project_audio.0.weight": torch.eye(size),
-            "project_audio.0.bias": torch.full((size,), IDENTITY_SHIFT),
-            "project_audio.2.weight": torch.eye(size),
-            "project_audio.2.bias": torch.full((size,), -IDENTITY_SHIFT),
-        }
-    )
-    return joint.eval().requires_grad_(False)
-
-
-def clap_material(
-    config: TrainingConfig, shape: BatchShape, accelerator: Any, progress: bool
-) -> Material:
-    """CLAP's space and captions from tables; audio only of data.validation.
-
-    Raises ConfigError, and what the readers of tables, data and weights raise.
-    """
-    wanted, settings = config.encoder, config.text_only
-    groups = read_tables(settings.captions)
-    words = make_words(config.text, [text for own in groups for text in own], config.seed)
-    held_out: Sequence[Sequence[str]]
-    if not config.data.validation:
-        held_out, source = read_tables(settings.validation_captions), None
-        encoder = load_encoder(wanted.name, str(wanted.weights), wanted.window_seconds)
-    else:
-        # prepare_caches wants recordings to train on as well; the same ones cost nothing more.
-        data = dataclasses.replace(config.data, training=config.data.validation)
-        both = dataclasses.replace(config, data=data, text_only=TextOnlyConfig())
-        with accelerator.main_process_first():
-            encoder, folders = prepare_caches(both, progress, accelerator.is_main_process)
-        caches = open_caches(folders[1])
-        held_out = [cache.captions(i) for cache in caches for i in range(len(cache))]
-        source = CachedCaptions(caches, words.tokenizer, shape, config.seed)
-    space = clap_space(encoder, str(wanted.weights), config.data.device)
-    audio = None if source is None else JointAudio(source, space.embed_pooled)
-    return Material(space, words, groups, held_out, audio)
-
-
-def read_tables(paths: Sequence[str]) -> list[list[str]]:
-    """The captions of every clip of some tables, of all after one another.
-
-    Raises DataError for a table that cannot be read or holds no captions.
-    """
-    groups: list[list[str]] = []
-    for path in paths:
-        found = [[text for text in own if tokenize(text)] for own in read_captions(path).values()]
-        if not any(found):
-            raise DataError(f"{path}: holds no captions; give a table that has some")
-        groups += [own for own in found if own]
-    return groups
 
 
 @dataclass(frozen=True)
@@ -217,7 +86,8 @@ class TextOnlyCaptions:
     captions of the same clip as further targets (some twice where it has fewer).
     noise_variance: of the Gaussian noise on each element of the unit vector, before the scaling
     by sqrt(E). The expected squared length of the noise is thus E noise_variance, beside a vector
-    of length 1. renormalise: whether the sum is brought back to unit length.
+    of length 1. renormalise: whether the sum is brought back to unit length. normalise: captions
+    are lower-cased and without punctuation.
     """
 
     pool: EmbeddedCaptions
@@ -226,6 +96,7 @@ class TextOnlyCaptions:
     seed: int
     noise_variance: float = 0.0
     renormalise: bool = False
+    normalise: bool = False
 
     def batch(self, step: int, rank: int) -> CaptionBatch:
         """Random captions behind their noisy vectors; token_ids (B, K, L), their own first."""
@@ -244,10 +115,8 @@ class TextOnlyCaptions:
         vectors = vectors + self.noise_variance**0.5 * torch.from_numpy(noise)
         if self.renormalise:
             vectors = F.normalize(vectors, dim=-1)
-        token_ids = encode_captions(self.tokenizer, texts, shape.length)
-        return CaptionBatch(
-            joint_features(vectors), token_ids.view(shape.clips, shape.captions, shape.length)
-        )
+        token_ids = encode_batch(self.tokenizer, texts, shape, self.normalise)
+        return CaptionBatch(joint_features(vectors), token_ids)
 
     def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
         """The first clips, each by its first caption's vector without noise.
@@ -277,7 +146,7 @@ class JointAudio:
     def batch(self, step: int, rank: int) -> CaptionBatch:
         """The source's batch."""
         batch = self.source.batch(step, rank)
-        return dataclasses.replace(batch, audio=self._joint(batch.audio))
+        return dataclasses.replace(batch, audio=self._joint(batch.features))
 
     def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
         """The source's first clips, and their references."""

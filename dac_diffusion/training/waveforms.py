@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
@@ -21,20 +20,17 @@ from dac_diffusion.captioning.inputs import DECODING_THREADS, Source, decode_ahe
 from dac_diffusion.data.published.dataset import CaptionDataset, CaptionedClip
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import DataError
-from dac_diffusion.text.tokenizer import encode_captions, normalise_caption
-from dac_diffusion.training.caption_sources import BatchShape, CaptionBatch
+from dac_diffusion.training.caption_sources import (
+    BatchShape,
+    CaptionBatch,
+    Waveforms,
+    draw_captions,
+    encode_batch,
+)
 
 # So many times more clips than a batch has are tried before broken ones are too many.
 TRIES = 10
 CLIPS_PER_CALL = 16  # that `first` encodes at once
-
-
-@dataclass(frozen=True)
-class Waveforms:
-    """Recordings of B clips: waveform (B, T) with zeros behind each, num_samples (B,)."""
-
-    waveform: Tensor
-    num_samples: Tensor
 
 
 def encode_waveforms(encoder: Any, audio: Waveforms) -> AudioFeatures:
@@ -107,13 +103,9 @@ class WaveformCaptions:
         waveforms: list[np.ndarray] = []
         for clip, waveform in self._draw(rng):
             waveforms.append(self._cut(waveform, rng if self.random_crop else None))
-            order = rng.permutation(max(len(clip.captions), shape.captions)) % len(clip.captions)
-            texts += [clip.captions[i] for i in order[: shape.captions]]
-        if self.normalise:
-            texts = [normalise_caption(text) for text in texts]
-        token_ids = encode_captions(self.tokenizer, texts, shape.length)
-        audio: Any = pad_waveforms(waveforms)
-        return CaptionBatch(audio, token_ids.view(shape.clips, shape.captions, shape.length))
+            texts += draw_captions(clip.captions, shape.captions, rng)
+        token_ids = encode_batch(self.tokenizer, texts, shape, self.normalise)
+        return CaptionBatch(pad_waveforms(waveforms), token_ids)
 
     @torch.no_grad()
     def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:

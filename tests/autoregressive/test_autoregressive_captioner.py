@@ -11,6 +11,7 @@ from dac_diffusion import AutoregressiveCaptioner, DiffusionCaptioner, load_capt
 from dac_diffusion.autoregressive.decoding import decode
 from dac_diffusion.cli import main
 from dac_diffusion.errors import CheckpointError, ConfigError
+from dac_diffusion.ranking.agreement import agreement_with
 from dac_diffusion.text.tokenizer import EOS_ID, normalise_caption
 from tests.helpers import noise, tiny_autoregressive, tiny_captioner, write_recordings
 
@@ -125,6 +126,43 @@ def test_captions_of_one_length(
     for ids in seen:
         assert ids.shape[-1] == 7
         assert bool((ids > EOS_ID).all())  # words only
+
+
+def test_many_candidates_are_decoded_a_few_clips_at_a_time(
+    captioner: AutoregressiveCaptioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sounds = [(noise(1.0, seed), 32000) for seed in range(3)]
+    together = captioner(sounds, num_candidates=6)
+    clips_at_once: list[int] = []
+
+    def decode_and_count(*arguments: Any) -> Any:
+        clips_at_once.append(len(arguments[-1]))
+        return decode(*arguments)
+
+    monkeypatch.setattr(drawing_module, "decode", decode_and_count)
+    monkeypatch.setattr(drawing_module, "SEQUENCES_PER_CALL", 13)
+    assert captioner(sounds, num_candidates=6) == together
+    assert clips_at_once[:2] == [2, 1]
+    clips_at_once.clear()
+    captioner(sounds, num_candidates=14)
+    assert clips_at_once[:3] == [1, 1, 1]
+
+
+def test_redundancy_is_a_setting_of_the_call_and_of_the_checkpoint(tmp_path: Path) -> None:
+    captioner = tiny_autoregressive()
+    sound = noise(1.0)
+    call = {"sampling_rate": 32000, "num_captions": 4, "num_candidates": 40, "temperature": 0.3}
+    plain, spread = captioner(sound, **call), captioner(sound, redundancy_weight=50.0, **call)
+    assert spread.captions[0] == plain.captions[0]
+    assert spread.captions != plain.captions
+    first, second = spread.captions[0].text, spread.captions[1].text
+    likeness = agreement_with(first, spread.candidates)
+    assert agreement_with(first, [second])[0] == min(likeness)
+    captioner.register_to_config(redundancy_weight=50.0)
+    captioner.save_pretrained(tmp_path)
+    assert load_captioner(tmp_path, "float32")(sound, **call) == spread
+    with pytest.raises(ConfigError, match="redundancy_weight=nan: must be a finite number"):
+        captioner(sound, redundancy_weight=float("nan"), **call)
 
 
 def test_saved_and_loaded_it_captions_alike(

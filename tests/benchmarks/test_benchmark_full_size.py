@@ -11,16 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dac_diffusion.errors import ConfigError, DacError
-from tests.benchmarks.tiny_full_size import TOKENS, settings_of, tiny_sizes
+from dac_diffusion.errors import ConfigError, DacError, MissingExtraError
+from tests.benchmarks.tiny_full_size import TOKENS, tiny_published, tiny_sizes
 from tests.helpers import noise
+
+REFERENCES = {
+    "ratio": ("BART-base size", "greedy"),
+    "ratio_guided": ("DAC DiT", "3 steps, guidance 2.5"),
+    "ratio_few": ("DAC DiT", "4 steps"),
+}
+LENGTH = ("--fixed-length", str(TOKENS))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     import full_size
+    import full_size_systems
 
+    monkeypatch.setattr(full_size_systems, "REFERENCE_GUIDED_STEPS", 3)  # 17 take their time
     monkeypatch.setattr(sys, "argv", ["full_size.py", "--threads", "1", *arguments])
-    full_size.main(tiny_sizes())
+    full_size.main(tiny_sizes(), tiny_published())
 
 
 def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +37,7 @@ def short_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     import full_size
 
     def make(count: int, seed: int, rate: int) -> tuple[list[Any], float]:
+        assert rate == 48000
         return [(noise(0.5, seed=i, rate=rate), rate) for i in range(count)], 0.0
 
     monkeypatch.setattr(full_size, "make_clips", make)
@@ -38,55 +48,66 @@ def test_rows_and_what_follows_from_their_measurements(
 ) -> None:
     short_clips(monkeypatch)
     output = tmp_path / "full_size.json"
-    options = ["--dtypes", "float32", "--batch-sizes", "1", "2", "--rounds", "3"]
-    options += ["--steps", "4", "1", "--guided-steps", "5"]
-    options += ["--fixed-length", str(TOKENS), "--output", str(output)]
-    run(monkeypatch, *options)
+    options = ["--systems", "dac", "bart", "gpt2", "clap_art", "--dtypes", "float32", *LENGTH]
+    options += ["--batch-sizes", "1", "2", "--rounds", "2", "--steps", "4", "1"]
+    run(monkeypatch, *options, "--guided-steps", "5", "--output", str(output))
     content = json.loads(output.read_text(encoding="utf-8"))
     rows = content["table"]
-    names = [("BART-base size", "greedy"), ("BART-base size", "beam 4"),
-             ("GPT-2 small size", "greedy"), ("GPT-2 small size", "beam 4")]  # fmt: skip
+    own = [("BART-base size", "greedy"), ("BART-base size", "beam 4"),
+           ("GPT-2 small size", "greedy"), ("GPT-2 small size", "beam 4")]  # fmt: skip
     for model in ("DAC DiT", "DAC U-ViT"):
-        names += [(model, n) for n in ("5 steps, guidance 2.5", "4 steps", "1 step")]
-    assert [(r["dtype"], r["batch_size"], r["model"], r["setting"]) for r in rows] == [
-        ("float32", size, *name) for size in (1, 2) for name in names
+        own += [(model, n) for n in ("5 steps, guidance 2.5", "4 steps", "1 step")]
+    clap_art = [("CLAP-ART base", "greedy"), ("CLAP-ART base", "beam 4")]
+    timed = {
+        "dac_bart_gpt2": [REFERENCES["ratio_guided"], *own],
+        "clap-art_base": [*REFERENCES.values(), *clap_art],
+    }
+    assert [(r["beside"], r["batch_size"], (r["model"], r["setting"])) for r in rows] == [
+        (beside, size, name) for beside, names in timed.items() for size in (1, 2) for name in names
     ]
-    calls = {"greedy": TOKENS, "beam 4": TOKENS, "4 steps": 4, "1 step": 1}
+    calls = {"greedy": TOKENS, "beam 4": TOKENS, "4 steps": 4, "1 step": 1,
+             "3 steps, guidance 2.5": 6}  # fmt: skip
     for row in rows:
         check_row(row, content["raw"])
         # On a CPU the denoiser takes one clip at a time, the decoder all of them.
         together = row["system"] == "autoregressive"
         expected = calls.get(row["setting"], 10) * (1 if together else row["batch_size"])
         assert row["network_calls"] == expected
-    assert content["markdown"] in capsys.readouterr().out
-    assert content["markdown"].count("| 5 steps, guidance 2.5 |") == 4
-    assert set(content["systems"]) == {name for name, _ in names}
-    assert "peak GB" not in content["markdown"]
+    markdown = content["markdown"]
+    assert markdown in capsys.readouterr().out
+    # Each reference once, although it was timed in both groups.
+    for model, setting in REFERENCES.values():
+        assert markdown.count(f"| {model} | {setting} | float32 | 1 |") == 1
+    assert markdown.count("| CLAP-ART base | beam 4 | float32 | 2 |") == 1
+    for name in ("DAC DiT", "DAC U-ViT", "BART-base size", "GPT-2 small size", "CLAP-ART base"):
+        assert f"\n- {name}: {content['systems'][name]}" in markdown
+    assert "- RECAP:" not in markdown
+    assert "peak GB" not in markdown
     assert content["settings"]["fixed_length"] == TOKENS
+    assert content["notes"] == []
     assert content["command"].startswith("python benchmarks/full_size.py --threads 1")
 
 
 def check_row(row: dict[str, Any], raw: dict[str, Any]) -> None:
-    """APS, TPS, ratio and parts, computed again from the measurements of this row and the first."""
+    """APS, TPS, ratios and parts, computed again from the measurements of the row's own group."""
 
     def measured(model: str, setting: str) -> list[dict[str, float]]:
-        measurements: list[dict[str, float]] = raw[f"{model} {setting} {row['group']}"][0][
-            "measured"
-        ]
+        key = f"{model} {setting} {row['group']} beside {row['beside']}"
+        measurements: list[dict[str, float]] = raw[key][0]["measured"]
         return measurements
 
     def counted(one: dict[str, float]) -> float:
         return one["encoding"] + one["generation"] + one["text"]
 
     own = measured(row["model"], row["setting"])
-    first = measured("BART-base size", "greedy")
-    assert len(own) == row["rounds"] == 3
+    assert len(own) == row["rounds"] == 2
     assert row["aps"] == pytest.approx(np.median([row["batch_size"] / counted(o) for o in own]))
     assert row["tps"] == pytest.approx(TOKENS * row["aps"])
-    ratios = [counted(f) / counted(o) for f, o in zip(first, own, strict=True)]
-    assert row["ratio"] == pytest.approx(np.median(ratios))
     assert row["aps_low"] <= row["aps"] <= row["aps_high"]
-    assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+    for key, reference in REFERENCES.items():
+        ratios = [counted(f) / counted(o) for f, o in zip(measured(*reference), own, strict=True)]
+        assert row[key] == pytest.approx(np.median(ratios))
+        assert row[f"{key}_low"] <= row[key] <= row[f"{key}_high"]
     for one in own:
         assert 0 < one["features"] < one["encoding"]
         assert counted(one) < one["call"]
@@ -94,63 +115,109 @@ def check_row(row: dict[str, Any], raw: dict[str, Any]) -> None:
     assert row["peak_memory"] is None
 
 
+def test_ranking_counts_where_candidates_are_ranked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_clips(monkeypatch)
+    output = tmp_path / "full_size.json"
+    options = ["--systems", "enclap_plus_plus", "--dtypes", "float32", "--batch-sizes", "1"]
+    run(monkeypatch, *options, *LENGTH, "--rounds", "1", "--output", str(output))
+    content = json.loads(output.read_text(encoding="utf-8"))
+    rows = {row["setting"]: row for row in content["table"] if row["model"] == "EnCLAP++ base"}
+    assert set(rows) == {"greedy", "beam 4", "nucleus, best of 30"}
+    for name, row in rows.items():
+        seconds = row["encoding"] + row["generation"] + row["text"]
+        seconds += row["ranking"] if name == "nucleus, best of 30" else 0.0
+        assert row["aps"] == pytest.approx(1 / seconds)
+        assert row["tps"] == pytest.approx(TOKENS / seconds)
+        few = next(
+            r for r in content["table"] if (r["model"], r["setting"]) == REFERENCES["ratio_few"]
+        )
+        assert row["ratio_few"] == pytest.approx(row["aps"] / few["aps"])
+
+
+def test_a_llama_that_does_not_fit_is_computed_from_two_that_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import full_size_groups
+    from full_size_llama import weights_per_token
+
+    short_clips(monkeypatch)
+    plain = full_size_groups.why_not
+
+    def refuse(title: str, *arguments: Any) -> str | None:
+        return "CED + Llama 2 7B: no room" if "7B" in title else plain(title, *arguments)
+
+    monkeypatch.setattr(full_size_groups, "why_not", refuse)
+    output = tmp_path / "full_size.json"
+    options = ["--systems", "ced_llama", "--batch-sizes", "1", "2", "--rounds", "1", *LENGTH]
+    run(monkeypatch, *options, "--output", str(output))
+    content = json.loads(output.read_text(encoding="utf-8"))
+    llamas = [row for row in content["table"] if "Llama" in row["model"]]
+    assert {row["dtype"] for row in llamas} == {"bfloat16"}
+    names = ["CED + Llama 1.1B", "CED + Llama 3B", "CED + Llama 2 7B"]
+    assert [(r["model"], r["batch_size"]) for r in llamas] == [
+        (name, size) for name in names for size in (1, 2) for _ in range(2)
+    ]
+    assert content["notes"][0] == "CED + Llama 1.1B: in bfloat16 only"
+    assert "CED + Llama 2 7B: no room" in content["notes"]
+    assert content["notes"][-1].startswith("CED + Llama 2 7B: computed, not measured: ")
+    by_name = {(r["model"], r["setting"], r["batch_size"]): r for r in llamas}
+    weights = [weights_per_token(tiny_published().networks[f"llama_{n}b"]) for n in (1, 3, 7)]
+    for size in (1, 2):
+        low, high = (by_name[name, "beam 2", size] for name in names[:2])
+        computed = by_name[names[2], "beam 2, computed", size]
+        line = np.polyfit(weights[:2], [low["generation"], high["generation"]], 1)
+        assert computed["generation"] == pytest.approx(np.polyval(line, weights[2]))
+        assert computed["rounds"] == "computed"
+        assert f"| CED + Llama 2 7B | beam 2, computed | bfloat16 | {size} |" in content["markdown"]
+
+
 def test_a_group_that_was_kept_is_not_timed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import full_size
+    import full_size_groups
 
     short_clips(monkeypatch)
-    options = ["--dtypes", "bfloat16", "--batch-sizes", "1", "--rounds", "1", "--steps", "1"]
-    options += ["--guided-steps", "1", "--folder", str(tmp_path / "kept")]
+    options = ["--systems", "gpt2", "recap", "--dtypes", "bfloat16", "--batch-sizes", "1"]
+    options += ["--rounds", "1", "--folder", str(tmp_path / "kept")]
     first, second = tmp_path / "first.json", tmp_path / "second.json"
-    run(monkeypatch, *options, "--output", str(first))
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["bfloat16_K1_B1.json"]
+    run(monkeypatch, *options, *LENGTH, "--output", str(first))
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [
+        "gpt2_bfloat16_K1_B1.json",
+        "recap_bfloat16_K1_B1.json",
+    ]
 
     def fail(*_: Any) -> None:
-        raise AssertionError("timed again")
+        raise AssertionError("made again")
 
-    monkeypatch.setattr(full_size, "time_group", fail)
-    run(monkeypatch, *options, "--output", str(second))
+    monkeypatch.setattr(full_size_groups, "build_published", fail)
+    monkeypatch.setattr(full_size_groups, "time_group", fail)
+    run(monkeypatch, *options, *LENGTH, "--output", str(second))
     tables = [json.loads(path.read_text(encoding="utf-8"))["table"] for path in (first, second)]
     assert tables[0] == tables[1]
     assert {row["dtype"] for row in tables[0]} == {"bfloat16"}
-    with pytest.raises(AssertionError, match="timed again"):
+    with pytest.raises(AssertionError, match="made again"):
         run(monkeypatch, *options, "--fixed-length", "5")
 
 
-def test_on_cuda_the_memory_is_of_the_call_and_its_own_weights(
-    captioners: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import full_size
-    import timed_group
+def test_many_clips_have_fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    import full_size_groups
+    from full_size_groups import Timed, time_beside
+    from timed_group import Group
 
-    monkeypatch.setattr(timed_group, "peak_memory", lambda device, call: (call(), 5e8))
-    setting = settings_of()[0]
-    captioner = captioners[setting.model]
-    args = argparse.Namespace(seed=0, fixed_length=TOKENS)
-    one = timed_group.time_call(captioner, setting, [(noise(0.5, rate=16000), 16000)], args)
-    parts = (captioner.encoder, captioner.projection, captioner.network, captioner.scorer)
-    weights = sum(4 * t.numel() for p in parts for t in (*p.parameters(), *p.buffers()))
-    # The bytes of whole numbers such as indices differ from those of float32.
-    assert one["peak_memory"] == pytest.approx(5e8 + weights, abs=20000)
-    assert weights > 100000
-    row = dict.fromkeys(full_size.COLUMNS, 1.0)
-    assert list(full_size.shown_columns([row])) == list(full_size.COLUMNS)
+    rounds = []
 
+    def remember(group: Any, settings: Any, captioners: Any, clips: Any, args: Any) -> list[Any]:
+        rounds.append(args.rounds)
+        return []
 
-def test_millions_of_parameters(captioners: dict[str, Any]) -> None:
-    from full_size import parameter_rows
-    from stopwatch import parameters_by_part
-
-    rows = [
-        {"model": m, "parameters_by_part": parameters_by_part(c)} for m, c in captioners.items()
-    ]
-    bart, _, dit, _ = parameter_rows([*rows, *rows])
-    assert bart["latent_space"] is None
-    both = (captioners["BART-base size"].projection, captioners["BART-base size"].network)
-    assert bart["writing"] == sum(p.numel() for part in both for p in part.parameters()) / 1e6
-    assert dit["total"] == pytest.approx(dit["encoder"] + dit["writing"] + dit["latent_space"])
-    assert dit["encoder"] == bart["encoder"]
+    monkeypatch.setattr(full_size_groups, "time_group", remember)
+    args = argparse.Namespace(rounds=15, many_rounds=3, device="cpu")
+    for size in (1, 8, 9, 32):
+        time_beside(Group("float32", 1, size), Timed("key", []), {}, dict, [], args)
+    assert rounds == [15, 15, 3, 3]
+    assert args.rounds == 15
 
 
 def test_the_defaults_are_those_of_the_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +225,12 @@ def test_the_defaults_are_those_of_the_docstring(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(sys, "argv", ["full_size.py"])
     args = full_size.parse_arguments()
-    assert (args.dtypes, list(args.batch_sizes)) == (["float32", "bfloat16"], [1, 8])
+    assert (args.dtypes, list(args.batch_sizes)) == (["float32", "bfloat16"], [1, 32])
+    assert args.systems == [
+        "dac", "bart", "gpt2", "enclap", "enclap_plus_plus", "enclap_plus_plus_large", "clap_art",
+        "recap", "ced_bart", "ced_llama",
+    ]  # fmt: skip
+    assert (args.llama, args.rounds, args.many_rounds) == (["1b", "3b", "7b"], 15, 3)
     assert (args.steps, args.guided_steps, args.guidance_scale) == ([17, 4, 1], [17], 2.5)
     assert (args.fixed_length, args.frequency_pooling) == (12, "none")
     monkeypatch.setattr(sys, "argv", ["full_size.py", "--device", "cuda"])
@@ -166,6 +238,7 @@ def test_the_defaults_are_those_of_the_docstring(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "argv", ["full_size.py", "--quick"])
     args = full_size.parse_arguments()
     assert (args.dtypes, args.batch_sizes, args.rounds) == (["float32"], [1], 2)
+    assert args.systems == ["dac", "bart", "gpt2"]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +261,15 @@ def test_what_cannot_be_timed_is_said_before_the_work(
         run(monkeypatch, *options)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_without_faiss_it_is_said_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    import full_size
+
+    monkeypatch.setattr(full_size, "time_all", lambda *_: pytest.fail("began"))
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingExtraError, match="faiss"):
+        run(monkeypatch, "--systems", "recap")
 
 
 def test_an_output_that_cannot_be_written_is_said_before_the_work(

@@ -79,6 +79,26 @@ def test_the_timesteps_are_the_paper_s(captioners: dict[str, Any]) -> None:
     assert scheduler.config.renoise
 
 
+def test_ratios_are_to_the_paper_s_steps_and_to_few() -> None:
+    from full_size_systems import reference_settings
+
+    references = reference_settings(tiny_sizes(), 2.5, TOKENS)
+    assert {key: (s.model, s.name) for key, s in references.items()} == {
+        "ratio": ("BART-base size", "greedy"),
+        "ratio_guided": ("DAC DiT", "17 steps, guidance 2.5"),
+        "ratio_few": ("DAC DiT", "4 steps"),
+    }
+    assert all(setting in settings_of() for setting in references.values())
+
+
+def test_only_the_captioners_asked_for_are_made() -> None:
+    from full_size_systems import build_captioners
+
+    names = {"DAC U-ViT", "BART-base size"}
+    some = build_captioners(tiny_sizes(), torch.float32, "cpu", "none", seed=0, names=names)
+    assert set(some) == names
+
+
 def test_the_full_sizes() -> None:
     """Counted on "meta", by hand for the decoders; BART-base has the same layers."""
     from full_size_systems import full_size, read_configs

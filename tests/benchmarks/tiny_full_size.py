@@ -37,3 +37,50 @@ def settings_of(tokens: int = TOKENS) -> list[Any]:
     from full_size_systems import compared_settings
 
     return compared_settings(tiny_sizes(), [4, 1], [17], 2.5, tokens)
+
+
+def tiny_published() -> Any:
+    """The published systems, tiny, with networks of two layers and a datastore of 40 captions."""
+    from full_size_published import published_full_size
+
+    full = published_full_size()
+    bart = {
+        "vocab_size": 1000,
+        "max_position_embeddings": 1024,
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32,
+    }
+    gpt2 = {"vocab_size": 1000, "n_positions": 256, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    llama = {
+        "vocab_size": 1000,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": False,
+    }
+    return replace(
+        full,
+        networks={
+            "bart_base": bart, "bart_large": bart | {"decoder_layers": 3}, "gpt2": gpt2,
+            "llama_1b": llama, "llama_3b": llama | {"num_hidden_layers": 3},
+            "llama_7b": llama | {"num_hidden_layers": 5},
+        },
+        scorer={"width": 16, "depth": 1, "heads": 2, "embedding_dim": 8},
+        captions=40,
+        beats=tiny_sizes().encoder,
+        ced={"embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_dim": 16},
+        clap={"patch_embeds_hidden_size": 8, "hidden_size": 64, "projection_dim": 8,
+              "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2], "enable_fusion": True},
+        encodec={"num_filters": 2, "hidden_size": 8},
+        descript={"encoder_hidden_size": 2, "decoder_hidden_size": 16},
+        overrides=("prefix.qformer.width=16", "prefix.qformer.heads=2",
+                   "prefix.qformer.layers=1", "prefix.qformer.feed_forward=16"),
+    )  # fmt: skip

@@ -76,7 +76,7 @@ def test_redundancy_brings_what_is_different_forward() -> None:
     texts = ["a dog barks", "a dog barks loudly", "rain falls"]
     captions = scored(texts, [0.9, 0.8, 0.3])
     # The second shares 3 of 3 and 4 words, 2 of 2 and 3 pairs and 1 of 1 and 2 triples with the
-    # first, so it has an agreement of 0.581 with it: at a weight of 0.8 it is worth less than 0.336.
+    # first: an agreement of 0.581, so that at a weight of 0.9 it is worth less than 0.3.
     agreement = (6 / 7 + 4 / 5 + 2 / 3) / 4
     assert agreement_with(texts[0], texts[1:]) == [agreement, 0.0]
     for weight, order in ((0.0, texts), (0.8, texts), (0.9, [texts[0], texts[2], texts[1]])):
@@ -109,7 +109,7 @@ def test_redundancy_is_maximal_marginal_relevance() -> None:
 def test_captions_with_faults_stay_behind_whatever_is_redundant() -> None:
     texts = ["a dog barks loudly", "a dog barks", "a bird and", "rain rain"]
     found = best_captions(scored(texts, [0.9, 0.8, 0.95, 0.99]), 4, redundancy_weight=5.0)
-    assert [c.text for c in found] == texts[:2] + ["rain rain", "a bird and"]
+    assert [c.text for c in found] == [*texts[:2], "rain rain", "a bird and"]
     errors = with_errors(["a dog barks", "a dog is barking", "rain falls"], [0.0, 0.0, 0.95])
     kept = best_captions(errors, 3, 0.9, redundancy_weight=50.0)
     assert [c.text for c in kept] == ["a dog barks", "a dog is barking", "rain falls"]

@@ -1,4 +1,8 @@
+import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +80,23 @@ def test_other_settings_make_another_pool(tmp_path: Path) -> None:
     other = SoundscapeConfig(shortest_seconds=1.0, longest_seconds=2.0, seed=1)
     load_or_render_pool(tmp_path / "0", other, "train", 2, progress=False)
     assert len(list((tmp_path / "0").iterdir())) == 4
+
+
+def test_held_out_labels_make_another_pool_and_none_leave_the_name_as_it_was(
+    tmp_path: Path,
+) -> None:
+    def name(folder: str, **settings: Any) -> str:
+        config = SoundscapeConfig(shortest_seconds=1.0, longest_seconds=2.0, **settings)
+        load_or_render_pool(tmp_path / folder, config, "train", 1, progress=False)
+        (pool,) = (tmp_path / folder).iterdir()
+        return pool.name
+
+    # As before there was the setting: pools rendered then are used on.
+    settings = {"version": 2, "split": "train", "count": 1, **asdict(CONFIG)}
+    del settings["held_out_labels"]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    assert name("0") == f"train-{digest[:12]}"
+    assert name("2", held_out_labels=("siren",)) != name("0")
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

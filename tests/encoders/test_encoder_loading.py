@@ -11,7 +11,7 @@ from dac_diffusion.encoders.loading import encoder_name, load_encoder, random_en
 from dac_diffusion.errors import CheckpointError, ConfigError
 
 
-@pytest.mark.parametrize("name", ["beats", "ced", "htsat", "codes"])
+@pytest.mark.parametrize("name", ["beats", "ced", "htsat", "codes", "paired"])
 @torch.inference_mode()
 def test_a_random_encoder_saved_and_loaded_by_its_name(name: str, tmp_path: Path) -> None:
     encoder = random_encoder(name, seed=3)

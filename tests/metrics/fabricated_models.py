@@ -82,7 +82,7 @@ def save_sentence_model(folder: Path) -> None:
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
 
 
-def save_clap(folder: Path, fused: bool = False) -> None:
+def save_clap(folder: Path, fused: bool = False, seed: int = 0) -> None:
     """A small CLAP in transformers' form that hears one second at 8 kHz."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -135,7 +135,7 @@ def save_clap(folder: Path, fused: bool = False) -> None:
         "num_classes": 4,
     }
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=8))
     model.save_pretrained(folder)
     ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_task import TinyTask
 
+from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.training.loop import LoopConfig, fit
 
@@ -78,3 +79,27 @@ def test_the_papers_system_trains_on_two_processes(tmp_path: Path) -> None:
     sound = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     assert captioner(sound, sampling_rate=16000, num_captions=1).error is None
     assert len(list((tmp_path / "run/features").iterdir())) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo over the loopback device")
+def test_an_encoder_that_is_trained_gets_its_scorer_on_two_processes(tmp_path: Path) -> None:
+    settings = [
+        "max_steps=2",
+        "training_scenes=8",
+        "validation_scenes=4",
+        "captioner_training.clips_per_batch=4",
+        "captioner_training.evaluation_clips=2",
+        "scorer.batch_size=4",
+        "loop.learning_rate=0.1",
+        "loop.ema_decay=0",
+        f"output_dir={tmp_path}",
+    ]
+    folder = HERE.parents[1]
+    run(folder / "scripts/train.py", folder / "configs/tiny/ced_llama.yaml", *settings)
+    name = "diffusion_pytorch_model.safetensors"
+    stages = {(path / "model" / name).read_bytes() for path in tmp_path.glob("scorer-*")}
+    assert len(stages) == 2  # of the encoder before and after
+    assert (tmp_path / "model/scorer" / name).read_bytes() in stages
+    captioner = AutoregressiveCaptioner.from_pretrained(tmp_path, "float32")
+    sound = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    assert captioner(sound, 16000, num_captions=1, ranking="audio_text").error is None

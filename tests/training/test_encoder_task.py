@@ -19,7 +19,7 @@ from dac_diffusion.training.encoder import (
     activity_targets,
     alter_scene,
 )
-from dac_diffusion.training.preparation import load_encoder_stage
+from dac_diffusion.training.stages import load_encoder_stage
 
 SCENES: dict[Relation, Scene] = {
     relation: Scene(tuple(events), relation, 6.0)

@@ -20,7 +20,7 @@ from dac_diffusion.errors import ConfigError
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions, train_tokenizer
 from dac_diffusion.training.autoregressive import DecodingConfig
-from dac_diffusion.training.caption_sources import CaptionBatch, FrozenParts
+from dac_diffusion.training.caption_sources import CaptionBatch, FrozenParts, Waveforms
 from dac_diffusion.training.captioner import CaptionerTrainingConfig
 from dac_diffusion.training.prefix import (
     PrefixConfig,
@@ -32,7 +32,6 @@ from dac_diffusion.training.prefix import (
     make_language_model,
     prefix_captioner,
 )
-from dac_diffusion.training.waveforms import Waveforms
 from tests.autoregressive.language_model_folders import write_folder
 
 CAPTIONS = ["a dog barks", "rain falls", "describe the detail of this audio detailed"]
@@ -65,7 +64,7 @@ def feature_batch(model: LanguageModel, dim: int = 48) -> CaptionBatch:
 
 def waveform_batch(model: LanguageModel) -> CaptionBatch:
     waveform = 0.1 * torch.randn(2, 16000, generator=torch.Generator().manual_seed(1))
-    audio: Any = Waveforms(waveform, torch.tensor([16000, 12000]))
+    audio = Waveforms(waveform, torch.tensor([16000, 12000]))
     ids = encode_captions(model.tokenizer, CAPTIONS[:2], 8)
     return CaptionBatch(audio, ids[:, None])
 
@@ -207,7 +206,7 @@ def test_recordings_are_heard_as_by_the_encoder() -> None:
     encoder = random_encoder("ced")
     trainer, model = make(encoder, train_encoder=True)
     batch = waveform_batch(model)
-    audio: Any = batch.audio
+    audio = batch.audio
     with torch.no_grad():
         heard = trainer.eval()(batch, GENERATOR)["loss"]
         features = random_encoder("ced")(audio.waveform, audio.num_samples)
@@ -277,10 +276,11 @@ def test_what_is_exported_needs_no_adapters(tmp_path: Path) -> None:
     assert list(loaded.encoder.state_dict()) == list(random_encoder("ced").state_dict())
     prompts = list(trainer.prompt.left), list(trainer.prompt.right)
     assert (loaded.config.prompt_left, loaded.config.prompt_right) == prompts
-    audio: Any = waveform_batch(model).audio
+    batch = waveform_batch(model)
+    audio = batch.audio
     with torch.no_grad():
         heard = loaded.encode(loaded.encoder(audio.waveform, audio.num_samples)).prefix
-        expected = task.captioner().encode(trainer.features(audio)).prefix
+        expected = task.captioner().encode(trainer.features(batch)).prefix
     torch.testing.assert_close(heard, expected, rtol=0, atol=1e-5)
 
 

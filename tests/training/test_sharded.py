@@ -17,7 +17,7 @@ from torch.distributed import fsdp
 from transformers import BertConfig, BertModel
 
 from dac_diffusion.captioner import DiffusionCaptioner
-from dac_diffusion.errors import ConfigError
+from dac_diffusion.errors import CheckpointError, ConfigError
 from dac_diffusion.training.checkpoints import list_checkpoints
 from dac_diffusion.training.loop import LoopConfig, _Run, fit
 from dac_diffusion.training.run import train
@@ -198,12 +198,23 @@ def test_a_run_may_go_on_with_fsdp_and_without(trained: Path) -> None:
     assert_equal_runs(trained / "fsdp", trained / "changed", 1e-6)
     # In one process: a finished run is read and left as it is, a longer one goes on.
     task = Task(seed=7)
+    task.model.frozen.load_state_dict(Task(seed=0).model.frozen.state_dict())
     assert fit(task, settings(6), trained / "fsdp", progress=False).steps == 6
     saved = final_tensors(trained / "fsdp")
+    assert not any("frozen" in name for name in saved if "/" not in name)
     for name, value in task.model.state_dict().items():
-        assert torch.equal(value, saved.get(f"model.{name}", task.model.table.weight)), name
+        own = {"words.weight": "table.weight"}.get(name, name)  # tied
+        if "frozen" not in name:
+            assert torch.equal(value, saved[f"model.{own}"]), name
     assert fit(task, settings(7), trained / "fsdp", progress=False).steps == 7
     assert [step for step, _ in task.calls] == [6]
+
+
+@needs_fsdp
+def test_other_frozen_weights_than_the_first_processs_are_refused(trained: Path) -> None:
+    # The second process had others from the beginning, which did not count.
+    with pytest.raises(CheckpointError, match=r"other frozen weights .* \(in frozen\)"):
+        fit(Task(seed=1), settings(7), trained / "stopped", progress=False)
 
 
 @needs_fsdp

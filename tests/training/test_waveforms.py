@@ -18,10 +18,9 @@ from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.encoders.loading import random_encoder
 from dac_diffusion.errors import DataError
 from dac_diffusion.text.tokenizer import decode_captions, train_tokenizer
-from dac_diffusion.training.caption_sources import BatchShape
+from dac_diffusion.training.caption_sources import BatchShape, Waveforms
 from dac_diffusion.training.waveforms import (
     WaveformCaptions,
-    Waveforms,
     encode_waveforms,
     pad_waveforms,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from dac_diffusion.data.soundscapes.banks import ClipFolderBank, Recording, SynthesizerBank
-from dac_diffusion.data.soundscapes.captions import is_continuous, write_captions
+from dac_diffusion.data.soundscapes.captions import is_continuous, labels, write_captions
 from dac_diffusion.data.soundscapes.rendering import (
     change_speed,
     extend_continuous,
@@ -41,7 +42,10 @@ BACKGROUND_GAIN = 0.5
 
 @dataclass(frozen=True)
 class SoundscapeConfig:
-    """What scenes are made of; `clips` is a folder with `clips.csv`, None: synthesizers only."""
+    """What scenes are made of; `clips` is a folder with `clips.csv`, None: synthesizers only.
+
+    held_out_labels: sounds that occur in no scene of any split, and so in no caption.
+    """
 
     clips: str | None = None
     synthesizer_share: float = 0.35  # of the events, where there are clips as well
@@ -52,9 +56,15 @@ class SoundscapeConfig:
     whole_recording_share: float = 0.6  # of the single scenes made of real recordings
     speed_range: float = 0.16  # training only: played up to this much faster or slower
     seed: int = 0
+    held_out_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ConfigError for values that make no sense."""
+        for label in self.held_out_labels:
+            if label not in labels():
+                nearest = difflib.get_close_matches(label, labels(), n=1)
+                hint = f"; did you mean {nearest[0]}?" if nearest else ""
+                raise ConfigError(f"held_out_labels: there is no label {label}{hint}")
         shares = self.relation_shares
         if len(shares) != len(RELATIONS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-8:
             raise ConfigError(
@@ -128,9 +138,15 @@ class SoundscapeDataset:
             bank = self.synthesizers
         else:
             bank = self.clips
-        labels = [x for x in bank.labels if x not in used and (not steady or is_continuous(x))]
-        weights = np.array([bank.weight(x) for x in labels])
-        label = labels[int(rng.choice(len(labels), p=weights / weights.sum()))]
+        left_out = {*used, *self.config.held_out_labels}
+        choice = [x for x in bank.labels if x not in left_out and (not steady or is_continuous(x))]
+        if not choice:
+            kind = "continuous sound" if steady else "sound"
+            raise ConfigError(
+                f"held_out_labels: they leave no {kind} to go on with; hold out fewer"
+            )
+        weights = np.array([bank.weight(x) for x in choice])
+        label = choice[int(rng.choice(len(choice), p=weights / weights.sum()))]
         recording = bank.draw(label, rng)
         if self.split == "train" and rng.random() < 0.7:
             recording = self._at_another_speed(recording, rng)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def prepare_soundscapes(
     split: Split = "train",
     seed: int = 0,
     progress: bool = True,
+    held_out_labels: Sequence[str] = (),
 ) -> Path:
     """Write `scenes` scenes of a split and return the path of their caption table.
 
@@ -43,7 +45,11 @@ def prepare_soundscapes(
     folder, name = make_folder(output), CLOTHO_SPLITS[split]
     if (folder / name).exists() and not (folder / f"soundscapes_{name}.jsonl").exists():
         raise DataError(f"{folder / name}: holds something else; choose another output folder")
-    config = SoundscapeConfig(clips=None if clips is None else str(clips), seed=seed)
+    config = SoundscapeConfig(
+        clips=None if clips is None else str(clips),
+        seed=seed,
+        held_out_labels=tuple(held_out_labels),
+    )
     dataset = SoundscapeDataset(config, split)
     table: list[list[str]] = []
     plans: list[str] = []

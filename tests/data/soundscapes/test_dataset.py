@@ -1,5 +1,7 @@
 import csv
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from dac_diffusion.data.soundscapes.dataset import (
     SoundscapeDataset,
     Split,
 )
+from dac_diffusion.data.soundscapes.synthesizers import SYNTHESIZERS
 from dac_diffusion.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +32,7 @@ COUNTS = {
 
 
 def config(
-    clips: Path | None = None, relation: str | None = None, **settings: float
+    clips: Path | None = None, relation: str | None = None, **settings: Any
 ) -> SoundscapeConfig:
     shares = tuple(float(relation == name) if relation else 0.2 for name in RELATIONS)
     folder = None if clips is None else str(clips)
@@ -234,3 +237,45 @@ def test_a_label_without_phrases_is_named(tmp_path: Path) -> None:
     dataset = SoundscapeDataset(config(tmp_path, synthesizer_share=0.0), "train")
     with pytest.raises(DataError, match="'doog'; did you mean 'dog'"):
         dataset.example(0)
+
+
+def test_a_held_out_label_is_in_no_scene(clip_folder: Path) -> None:
+    held_out = ("dog", "car_horn", "siren")
+    named = re.compile(r"\b(dogs?|sirens?)\b")
+    for split in ("train", "validation"):
+        every = SoundscapeDataset(config(clip_folder), split)
+        rest = SoundscapeDataset(config(clip_folder, held_out_labels=held_out), split)
+        heard = [every.example(index) for index in range(40)]
+        # Else nothing would be shown by what follows.
+        assert set(held_out) & {event.label for each in heard for event in each.scene.events}
+        assert any(named.search(text) for example in heard for text in example.captions)
+        for index in range(40):
+            example = rest.example(index)
+            assert not set(held_out) & {event.label for event in example.scene.events}
+            assert not any(named.search(text) for text in example.captions), example.captions
+
+
+def test_scenes_without_held_out_labels_are_as_before(synthesized: list[SceneExample]) -> None:
+    # Holding out what no synthesizer makes changes nothing.
+    rest = SoundscapeDataset(config(held_out_labels=("dog",)), "train")
+    for index in (3, 8):
+        assert_same(rest.example(index), synthesized[index])
+
+
+def test_a_held_out_label_must_be_one() -> None:
+    with pytest.raises(
+        ConfigError, match="held_out_labels: there is no label dogg; did you mean dog"
+    ):
+        SoundscapeConfig(held_out_labels=("rain", "dogg"))
+
+
+def test_something_must_be_left_to_hear() -> None:
+    continuous = tuple(label for label in SYNTHESIZERS if is_continuous(label))
+    rest = config(relation="background", held_out_labels=continuous)
+    with pytest.raises(
+        ConfigError, match="held_out_labels: they leave no continuous sound to go on with"
+    ):
+        SoundscapeDataset(rest, "train").example(0)
+    nothing = config(relation="single", held_out_labels=tuple(SYNTHESIZERS))
+    with pytest.raises(ConfigError, match="held_out_labels: they leave no sound to go on with"):
+        SoundscapeDataset(nothing, "train").example(0)

@@ -9,6 +9,7 @@ import soundfile
 
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig, SoundscapeDataset
 from dac_diffusion.data.soundscapes.prepare import prepare_soundscapes
+from dac_diffusion.data.soundscapes.synthesizers import SYNTHESIZERS
 from dac_diffusion.data.tables import read_captions
 from dac_diffusion.errors import ConfigError, DacError, DataError
 
@@ -88,3 +89,12 @@ def test_a_read_only_output_is_an_error_of_one_line(
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     tmp_path.chmod(0o755)
+
+
+def test_held_out_labels_are_in_no_file(tmp_path: Path) -> None:
+    left_out = sorted({*SYNTHESIZERS} - {"rain", "wind", "sea_waves"})
+    prepare_soundscapes(tmp_path, scenes=6, progress=False, held_out_labels=left_out)
+    lines = (tmp_path / "soundscapes_development.jsonl").read_text().splitlines()
+    heard = {event["label"] for line in lines for event in json.loads(line)["events"]}
+    assert heard
+    assert heard <= {"rain", "wind", "sea_waves"}

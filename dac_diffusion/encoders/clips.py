@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from dac_diffusion.audio.windows import window_bounds
 from dac_diffusion.encoders.base import AudioFeatures
+
+SHORTEST_TAIL_SECONDS = 1.0  # a shorter rest belongs to the window before it
 
 
 def resampled_length(num_samples: int, source_rate: int, sampling_rate: int) -> int:
@@ -59,3 +62,39 @@ def join_clips(single: Sequence[AudioFeatures]) -> AudioFeatures:
         pad_sequence([each.mask[0] for each in single], batch_first=True),
         torch.cat([each.pooled for each in single]),
     )
+
+
+def window_vectors(encoder: Any, clips: Sequence[Tensor]) -> Tensor:
+    """An encoder's vectors (B, P) of clips (n,) at its own rate, each clip by itself.
+
+    Of one longer than the encoder's window, the mean over its windows, weighted by their lengths.
+    """
+    window, tail = (
+        round(seconds * encoder.sampling_rate)
+        for seconds in (encoder.window_seconds, SHORTEST_TAIL_SECONDS)
+    )
+    is_limit = getattr(encoder, "window_is_limit", False)
+    bounds = [window_bounds(len(clip), window, tail, is_limit) for clip in clips]
+    vectors = clips[0].new_zeros(len(clips), encoder.pooled_dim)  # (B, P)
+    for turn in range(max(map(len, bounds))):  # the first window of every clip, the second, ...
+        places = [place for place, own in enumerate(bounds) if turn < len(own)]
+        parts = [clips[place][slice(*bounds[place][turn])] for place in places]
+        for place, part, audio in zip(
+            places, parts, encode_clips(encoder, parts, len(clips)), strict=True
+        ):
+            heard = sum(end - start for start, end in bounds[place])
+            vectors[place] += audio.pooled[0] * (len(part) / heard)
+    return vectors
+
+
+def common_canvas(encoders: Sequence[Any], num_samples: int, sampling_rate: int) -> int:
+    """The padded length of a window at a rate: the least at which an encoder would pad it further.
+
+    So two windows of one canvas have one canvas in every one of the encoders.
+    """
+    canvases = []
+    for encoder in encoders:
+        own_rate = encoder.sampling_rate
+        own = encoder.canvas_samples(resampled_length(num_samples, sampling_rate, own_rate))
+        canvases.append(own * sampling_rate // own_rate)
+    return min(canvases)
