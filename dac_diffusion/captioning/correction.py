@@ -39,16 +39,18 @@ SYSTEM_PROMPT = (
     "idiomatic! You should follow the below format: "
     f"rain is falling on a tin roof {ARROW} rain is falling on the tin roof"
 )
+EXAMPLES_OWN = "tin"  # the word of its example that nothing else would bring into a caption
 MAX_WORDS = 40  # of a caption: more would not fit into an answer of 64 tokens
 REFUSALS_UNTIL_END = 3
 CHANGED_NOTHING = "the model changed nothing"
-_QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+_DOUBLE_QUOTES = '"\u201c\u201d\u00ab\u00bb'
+_QUOTES = "'`\u2018\u2019" + _DOUBLE_QUOTES
 _REMARK = re.compile(
     r"(?:i(?:'|\u2019| a)?m (?:sorry|afraid|unable)|sorry\b|i apologi[sz]e\b"
     r"|i can(?:no|'|\u2019)?t\b|as an? (?:ai|artificial|language)\b|unfortunately\b"
     r"|(?:sure|certainly|of course|okay|ok)\b[,!.:]|here(?: i|'|\u2019)s\b"
-    r"|(?:the |your )?(?:corrected|revised|improved|rewritten|original)\b[^:]*:"
-    r"|no (?:correction|revision|change)s?\b|the sentence (?:is|was)\b)",
+    r"|(?:the |your )?(?:correct|corrected|revised|improved|rewritten|original)\b[^:]*:"
+    r"|no (?:correction|revision|change)s?\b|the sentence (?:is|was|should|could)\b)",
     re.IGNORECASE,
 )
 
@@ -210,6 +212,10 @@ def _fault(text: str, caption: str) -> str:
         return "the answer echoed the prompt's format"
     if text[0] in _QUOTES and text[-1] in _QUOTES:
         return "the answer stood in quotation marks"
+    if any(quote in text and quote not in caption for quote in _DOUBLE_QUOTES):
+        return "the answer was a remark that quotes something"
+    if EXAMPLES_OWN in words and EXAMPLES_OWN not in old:
+        return "the answer repeated the prompt's example"
     if any(c.isalpha() and not c.isascii() and c not in caption for c in text):
         return "the answer had letters that are not English"
     if _REMARK.match(text) and not _REMARK.match(caption):
