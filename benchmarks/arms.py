@@ -6,6 +6,9 @@
 Each is given as NAME=MODEL. Captions are taken as drawn, five a clip, not ranked: of the fixed
 validation scenes, scored against their references, and of the val recordings, whose sound a caption
 names or not. Calls are of the network for a caption: a guidance scale other than 1 doubles them.
+--noise-scales: of the initial noise, in place of each checkpoint's own; a lower one is safer and
+less diverse, so arms are best compared at equal ones.
+
 Speed is that of one caption for one 10 s clip at a time, audio encoder included, all settings in
 turn. Captions and timings are kept in --folder, so that an interrupted run goes on.
 """
@@ -13,6 +16,7 @@ turn. Captions and timings are kept in --folder, so that an interrupted run goes
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +50,7 @@ COLUMNS = {
     "system": "arm",
     "steps": "steps|d",
     "guidance": "guidance|.1f",
+    "noise": "initial noise",
     "network_calls": "calls|d",
     "cider_d": "CIDEr-D|.3f",
     "best_of_5_cider_d": "best of 5|.3f",
@@ -71,7 +76,7 @@ def main() -> None:
     speed = measure_speed(settings, args)
     table = [
         {**quality[s.key], **speed[s.key], "steps": s.call["num_steps"],
-         "guidance": s.call["guidance_scale"]}
+         "guidance": s.call["guidance_scale"], "noise": s.call.get("initial_noise_scale", "own")}
         for s in settings
     ]  # fmt: skip
     raw = {f"{row['system']} {row['setting']}": [row.pop("raw")] for row in table}
@@ -82,18 +87,18 @@ def main() -> None:
 
 def every_setting(args: argparse.Namespace) -> list[Setting]:
     """All arms at all numbers of steps, without and with guidance."""
-    return [
-        Setting(
-            name,
-            f"{steps} steps, guidance {scale:g}",
-            model,
-            num_captions=5,
-            call={"num_steps": steps, "guidance_scale": scale},
-        )
-        for name, model in arms(args.models)
-        for scale in args.guidance_scales
-        for steps in args.steps
-    ]
+    settings = []
+    for name, model in arms(args.models):
+        for noise, scale, steps in product(
+            args.noise_scales or [None], args.guidance_scales, args.steps
+        ):
+            title = f"{steps} steps, guidance {scale:g}"
+            call: dict[str, Any] = {"num_steps": steps, "guidance_scale": scale}
+            if noise is not None:
+                title += f", noise {noise:g}"
+                call["initial_noise_scale"] = noise
+            settings.append(Setting(name, title, model, num_captions=5, call=call))
+    return settings
 
 
 def arms(models: list[str]) -> list[tuple[str, str]]:
@@ -153,6 +158,7 @@ def parse_arguments() -> argparse.Namespace:
     add("models", nargs="+", metavar="NAME=MODEL", help="a name, and a checkpoint as --model takes")
     add("--steps", type=int, nargs="+", default=list(STEPS))
     add("--guidance-scales", type=float, nargs="+", default=[1.0])
+    add("--noise-scales", type=float, nargs="+", help="of the initial noise; default: their own")
     add("--limit", type=int, default=500, help="number of scenes")
     add("--scene-seed", type=int, default=0)
     add("--folder", type=Path, default=Path("runs/arms"), help="for captions and timings")

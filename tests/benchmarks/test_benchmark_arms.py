@@ -53,6 +53,23 @@ def test_every_arm_at_every_number_of_calls(
     run(monkeypatch, *given, *options)
 
 
+def test_every_arm_at_every_initial_noise(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "arms.json"
+    given = [f"one={models[0]}", "--steps", "2", "--folder", str(tmp_path / "kept")]
+    run(monkeypatch, *given, "--noise-scales", "0.1", "1", "--output", str(output))
+    rows = json.loads(output.read_text())["table"]
+    run(monkeypatch, *given, "--output", str(output))
+    own = json.loads(output.read_text())["table"]
+    assert [row["noise"] for row in [*rows, *own]] == [0.1, 1.0, "own"]
+    captions = [
+        path.read_text().splitlines()[1:]
+        for path in sorted((tmp_path / "kept/captions").glob("*.jsonl"))
+    ]
+    assert captions[0] == captions[2] != captions[1]  # own, 0.1, 1: its own is 1
+
+
 @pytest.mark.parametrize("given", [["builtin"], ["a=builtin", "a=other"]])
 def test_models_need_names_of_their_own(
     given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
