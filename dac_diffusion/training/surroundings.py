@@ -20,9 +20,19 @@ T = TypeVar("T")
 # FSDP sets it on every module. With it, `generate` of transformers waits for the other processes.
 FSDP_MARK = "_is_fsdp_managed_module"
 
+# --multi_gpu is Accelerate's word for several processes, and --cpu for one.
+ON_CPU = (
+    "for N processes on the CPU use `ACCELERATE_USE_CPU=true accelerate launch --multi_gpu "
+    "--num_processes N ...`, or --use_fsdp in place of --multi_gpu"
+)
+
 
 def make_accelerator() -> Any:
-    """The processes of this run; raises MissingExtraError without the extra `training`."""
+    """The processes of this run.
+
+    Raises MissingExtraError without the extra `training`, ConfigError for processes that do not
+    know of each other.
+    """
     try:
         from accelerate import (
             Accelerator,
@@ -39,11 +49,16 @@ def make_accelerator() -> Any:
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
     accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[unused_weights, patience])
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes == 1 and launched > 1:  # each would write the same files
+        raise ConfigError(
+            f"accelerate launch has started {launched} processes that cannot see each other, "
+            f"because there is no GPU; {ON_CPU}"
+        )
     launched_for_several = "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ
     if accelerator.num_processes == 1 and launched_for_several:
         warnings.warn(
-            "`accelerate launch --cpu` has started one process only; for N on the CPU use "
-            "`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N ...`",
+            f"`accelerate launch --cpu` has started one process only; {ON_CPU}",
             stacklevel=2,
         )
     return accelerator

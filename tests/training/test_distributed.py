@@ -10,6 +10,7 @@ from tiny_task import TinyTask
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.captioner import DiffusionCaptioner
+from dac_diffusion.errors import ConfigError
 from dac_diffusion.training.loop import LoopConfig, fit
 
 HERE = Path(__file__).parent
@@ -103,3 +104,14 @@ def test_an_encoder_that_is_trained_gets_its_scorer_on_two_processes(tmp_path: P
     captioner = AutoregressiveCaptioner.from_pretrained(tmp_path, "float32")
     sound = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     assert captioner(sound, 16000, num_captions=1, ranking="audio_text").error is None
+
+
+def test_processes_that_cannot_see_each_other_do_not_train_in_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What `accelerate launch --multi_gpu --num_processes 2` sets where there is no GPU.
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"2 processes.*no GPU.*ACCELERATE_USE_CPU=true"):
+        fit(TinyTask(), LoopConfig(1, num_workers=0), tmp_path, progress=False)
