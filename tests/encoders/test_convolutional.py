@@ -12,11 +12,6 @@ CANVAS = 80000  # 2.5 s
 FRAME = 10240  # samples per feature frame: 16 log-mel frames of 640 samples
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def make_encoder(
     channels: tuple[int, ...] = (4, 8, 12, 16), width: int = 32
 ) -> ConvolutionalEncoder:

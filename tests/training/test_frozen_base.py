@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_runs import SMALL_SCENES
 from torch import Tensor
 
 from dac_diffusion.errors import CheckpointError
@@ -18,13 +18,7 @@ from tests.autoregressive.language_model_folders import write_folder
 
 CONFIG = Path(__file__).parents[2] / "configs/tiny/ced_llama.yaml"
 SMALL = (
-    "training_scenes=8",
-    "validation_scenes=4",
-    "soundscapes.shortest_seconds=2.0",
-    "soundscapes.longest_seconds=3.0",
-    "captioner_training.clips_per_batch=4",
-    "captioner_training.evaluation_clips=2",
-    "scorer.batch_size=4",
+    *SMALL_SCENES,
     "scorer_loop.max_steps=2",
     "loop.max_steps=4",
     "loop.learning_rate=0.01",
@@ -35,14 +29,6 @@ SMALL = (
     "prefix.lora.rank=2",
     "prefix.train_encoder=false",
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

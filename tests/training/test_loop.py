@@ -14,11 +14,6 @@ from dac_diffusion.training.checkpoints import list_checkpoints
 from dac_diffusion.training.loop import FitResult, LoopConfig, fit
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def train(task: TinyTask, folder: Path, max_steps: int, **settings: Any) -> FitResult:
     defaults: dict[str, Any] = {"num_workers": 0, "warmup_steps": 2, "learning_rate": 0.02}
     config = LoopConfig(max_steps, **{**defaults, **settings})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
 import torch
+from small_runs import SMALL_DAC
 
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.errors import CheckpointError, ConfigError, DataError
@@ -21,32 +21,9 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = (
     "encoder.weights=random",
     "encoder.frequency_pooling=mean",
-    "text.split_bert.bert=random",
-    "text.split_bert.split_layer=2",
-    "text.split_bert.head.steps=2",
-    "text.max_length=12",
-    "denoiser.width=32",
-    "denoiser.depth=1",
-    "denoiser.heads=2",
-    "captioner_training.clips_per_batch=4",
-    "captioner_training.evaluation_clips=2",
-    "scorer.batch_size=4",
-    "scorer.width=24",
-    "scorer.depth=1",
-    "scorer_loop.num_workers=0",
-    "loop.num_workers=0",
-    "data.device=cpu",
-    "max_steps=2",
+    *SMALL_DAC,
 )
 CAPTIONS = ("A dog barks", "rain falls, then wind blows", "birds sing", "a bell rings twice")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def write_audiocaps(folder: Path, name: str, count: int) -> None:

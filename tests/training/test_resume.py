@@ -44,11 +44,6 @@ fit(Waiting(), {config!r}, {folder!r}, progress=False)
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def final_state(folder: Path) -> dict[str, torch.Tensor]:
     """Every tensor of the newest checkpoint: weights, averages and optimizers."""
     newest = list_checkpoints(folder / "checkpoints")[-1]

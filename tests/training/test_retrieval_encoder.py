@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from small_runs import SMALL_SCENES
 
 from dac_diffusion.audio.loading import load_audio
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
@@ -29,13 +30,7 @@ from tests.metrics.fabricated_models import save_clap
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = (
-    "training_scenes=8",
-    "validation_scenes=4",
-    "soundscapes.shortest_seconds=2.0",
-    "soundscapes.longest_seconds=3.0",
-    "captioner_training.clips_per_batch=4",
-    "captioner_training.evaluation_clips=2",
-    "scorer.batch_size=4",
+    *SMALL_SCENES,
     "max_steps=2",
 )
 RATE = 8000  # of the small CLAPs

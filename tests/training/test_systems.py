@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
 import torch
 import torch.nn.functional as F
+from small_runs import SMALL_SCENES
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.cli import main
@@ -24,25 +24,11 @@ from tests.helpers import RATE, noise
 
 CONFIGS = Path(__file__).parents[2] / "configs/tiny"
 SMALL = (
-    "training_scenes=8",
-    "validation_scenes=4",
-    "soundscapes.shortest_seconds=2.0",
-    "soundscapes.longest_seconds=3.0",
+    *SMALL_SCENES,
     "encoder_loop.max_steps=2",
-    "captioner_training.clips_per_batch=4",
-    "captioner_training.evaluation_clips=2",
-    "scorer.batch_size=4",
     "max_steps=2",
 )
 RVQ = ("codec.name=rvq", "codec.num_codebooks=2", "codec.codebook_size=8", "codec.fitting.steps=3")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from small_runs import SMALL_DAC
 from text_only_runs import CONFIGS, no_audio, prepared_by, write_table
 
 from dac_diffusion.audio.loading import load_audio
@@ -34,22 +35,7 @@ def audiocaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     save_clap(tmp_path / "clap")
     return [
         "encoder.weights=clap",
-        "text.split_bert.bert=random",
-        "text.split_bert.split_layer=2",
-        "text.split_bert.head.steps=2",
-        "text.max_length=12",
-        "denoiser.width=32",
-        "denoiser.depth=1",
-        "denoiser.heads=2",
-        "captioner_training.clips_per_batch=4",
-        "captioner_training.evaluation_clips=2",
-        "scorer.batch_size=4",
-        "scorer.width=24",
-        "scorer.depth=1",
-        "scorer_loop.num_workers=0",
-        "loop.num_workers=0",
-        "data.device=cpu",
-        "max_steps=2",
+        *SMALL_DAC,
     ]
 
 
