@@ -40,8 +40,15 @@ from common import (
     validation_scenes,
     write_report,
 )
-from correction import labelled_scenes
-from judged_scenes import NUMBERS, Judge, LabelledScene, add_minilm, means, windows_of
+from judged_scenes import (
+    NUMBERS,
+    Judge,
+    LabelledScene,
+    add_minilm,
+    labelled_scenes,
+    means,
+    windows_of,
+)
 from kept_captions import caption_all
 from quality import load_vectors
 from stopwatch import parameters_by_part

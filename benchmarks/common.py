@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import platform
@@ -188,19 +189,22 @@ def report(
 
 
 def write_report(path: Path | None, content: dict[str, Any]) -> None:
-    """Write the result file, each raw clip on one line, whole or not at all."""
+    """Write the result file, each raw clip on one line, whole or not at all; .gz is compressed."""
     if path is None:
         return
-    with atomic_write(path) as file:
-        file.write("{\n")
-        for key, value in content.items():
-            if key != "raw":
-                file.write(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},\n")
-        groups = []
-        for key, rows in content["raw"].items():
-            lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-            groups.append(f"{json.dumps(key)}: [\n{lines}\n]")
-        file.write('"raw": {\n' + ",\n".join(groups) + "\n}\n}\n")
+    lines = ["{"]
+    for key, value in content.items():
+        if key != "raw":
+            lines.append(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},")
+    groups = []
+    for key, rows in content["raw"].items():
+        clips = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        groups.append(f"{json.dumps(key)}: [\n{clips}\n]")
+    text = "\n".join([*lines, '"raw": {', ",\n".join(groups), "}", "}", ""])
+    data = text.encode()
+    with atomic_write(path, "wb") as file:
+        # Without the time, the same results make the same file.
+        file.write(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     print(f"\nwritten: {path}", file=sys.stderr)
 
 

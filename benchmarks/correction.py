@@ -41,16 +41,14 @@ from common import (
     add_clips,
     base_parser,
     check_output,
-    in_chunks,
     machine_line,
     markdown_table,
     report,
     run_main,
     use_threads,
-    validation_scenes,
     write_report,
 )
-from judged_scenes import NUMBERS, Judge, LabelledScene, add_minilm, means
+from judged_scenes import NUMBERS, Judge, add_minilm, labelled_scenes, means
 from kept_captions import caption_all
 from quality import load_vectors
 from systems import Setting, saved_decoding
@@ -122,13 +120,6 @@ def setting_of(name: str, model: str, args: argparse.Namespace) -> Setting:
         call: dict[str, Any] = {"num_steps": args.num_steps}
         return Setting(name, f"{args.num_steps} steps", model, 1, call=call)
     return Setting(name, "nucleus", model, 1, call={"decoding": "nucleus"})
-
-
-def labelled_scenes(args: argparse.Namespace) -> list[Row]:
-    """Labels and references of the scenes."""
-    clips = None if str(args.clips) == "none" else args.clips
-    chunks = in_chunks(validation_scenes(clips, args.scene_seed), args.limit)
-    return [LabelledScene.of(example).row() for examples in chunks for example in examples]
 
 
 def rows(system: str, corrections: Sequence[Correction], judge: Judge) -> list[Row]:

@@ -1,7 +1,7 @@
 """Which decoding settings should be the autoregressive captioner's defaults?
 
     python benchmarks/decoding_settings.py --threads 2 \\
-        --output benchmarks/results/decoding_settings.json
+        --output benchmarks/results/decoding_settings.json.gz
     python benchmarks/decoding_settings.py --limit 20 --temperatures 0.7 --top-p 0.95   # a look
 
 The counterpart of sampling_settings.py, on the same scenes (scene seed 1, which no other table

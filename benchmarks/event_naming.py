@@ -1,6 +1,6 @@
 """How often the captions name the right sound, by the synonym list event_synonyms.yaml.
 
-    python benchmarks/event_naming.py --output benchmarks/results/event_naming.json
+    python benchmarks/event_naming.py --output benchmarks/results/event_naming.json.gz
     python benchmarks/event_naming.py --limit 20 --steps 8          # a quick look
     python benchmarks/event_naming.py --clips none                  # synthesizers only
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import SYNONYMS, Row
+from common import SYNONYMS, Row, in_chunks, validation_scenes
 
 from dac_diffusion.audio.loading import prepare_waveform
 from dac_diffusion.captioning.window_encoding import Window
@@ -156,3 +156,10 @@ def load_any_captioner(args: argparse.Namespace) -> Any:
     captioner: Any = load_captioner(args.model, args.dtype)
     args.dtype = str(captioner.dtype).removeprefix("torch.")
     return captioner
+
+
+def labelled_scenes(args: argparse.Namespace) -> list[Row]:
+    """Labels and references of the scenes."""
+    clips = None if str(args.clips) == "none" else args.clips
+    chunks = in_chunks(validation_scenes(clips, args.scene_seed), args.limit)
+    return [LabelledScene.of(example).row() for examples in chunks for example in examples]

@@ -1,6 +1,6 @@
 """Which sampling and ranking settings should be the captioner's defaults?
 
-    python benchmarks/sampling_settings.py --output benchmarks/results/sampling_settings.json
+    python benchmarks/sampling_settings.py --output benchmarks/results/sampling_settings.json.gz
     python benchmarks/sampling_settings.py --limit 20 --noise-scales 0.7 1.0      # a quick look
 
 Draws the largest number of candidates once per scene and noise scale, then chooses captions out of

@@ -1,6 +1,6 @@
 """Quality and diversity of the captions of 500 fixed validation scenes.
 
-    python benchmarks/scenes.py --output benchmarks/results/scenes.json
+    python benchmarks/scenes.py --output benchmarks/results/scenes.json.gz
     python benchmarks/scenes.py --limit 50 --steps 1 8              # a quick look
     python benchmarks/scenes.py --guidance-scale 1.5 --num-candidates 5
     python benchmarks/scenes.py --clips none                        # synthesizers only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +47,8 @@ def test_a_report_is_valid_json_and_replaces_the_older_one(tmp_path: Path) -> No
     assert read["settings"]["seed"] == 0
     assert {"version", "machine", "command", "table"} <= set(read)
     assert list(tmp_path.iterdir()) == [path]
+    write_report(tmp_path / "result.json.gz", content)
+    assert gzip.decompress((tmp_path / "result.json.gz").read_bytes()) == path.read_bytes()
 
 
 def test_a_clip_that_failed_stops_the_benchmark() -> None:
