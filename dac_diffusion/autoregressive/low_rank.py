@@ -77,9 +77,9 @@ def add_adapters(model: nn.Module, config: LowRankConfig) -> None:
             "LoRA needs peft: install the extra, for example `pip install 'dac-diffusion[lora]'`, "
             "or train all weights"
         ) from error
-    merged = [name for name, part in _linears(model) if name.rpartition(".")[2] == MERGED]
-    for name in merged:
-        _set_module(model, name, SplitProjection(model.get_submodule(name)))  # type: ignore[arg-type]
+    merged = [(name, part) for name, part in _linears(model) if name.rpartition(".")[2] == MERGED]
+    for name, part in merged:
+        _set_module(model, name, SplitProjection(part))
     targets = [name for name, _ in _linears(model) if name.rpartition(".")[2] in ADAPTED]
     if not targets:
         raise ConfigError(

@@ -166,7 +166,7 @@ class FixedBatchNorm(nn.BatchNorm2d):
         """Decibels (B, M, F) to normalised ones (B, M, F)."""
         tensors = (self.running_mean, self.running_var, self.weight, self.bias)
         with torch.autocast(decibels.device.type, enabled=False):
-            mean, var, weight, bias = (t.float() for t in tensors)  # type: ignore[union-attr]
+            mean, var, weight, bias = (t.float() for t in tensors if t is not None)
             return F.batch_norm(decibels, mean, var, weight, bias, training=False, eps=self.eps)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -177,6 +177,8 @@ class PrefixTrainer(nn.Module):
 class PrefixTask(AutoregressiveTask):
     """The training of a PrefixTrainer as the loop sees it; what it writes needs no peft."""
 
+    model: PrefixTrainer
+
     def sample(self, audio: AudioFeatures) -> Tensor:
         """The greedy caption of every clip as token ids (B, L)."""
         network: Any = self.model.network
@@ -187,7 +189,7 @@ class PrefixTask(AutoregressiveTask):
 
     def export(self, folder: Path) -> None:
         """Write the whole captioner, ready for `AutoregressiveCaptioner.from_pretrained`."""
-        with self.model.stock():  # type: ignore[operator]
+        with self.model.stock():
             super().export(folder)
 
 
