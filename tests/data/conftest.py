@@ -1,10 +1,13 @@
-"""A small folder of labelled recordings whose pitch tells which split they belong to."""
+"""Labelled recordings whose pitch tells their split; captioned ones and an encoder for caches."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+
+from dac_diffusion.data.published.dataset import CaptionDataset
+from tests.data.feature_caches import save_encoder, write_dataset
 
 RATE = 32000
 PITCHES = {"train": 1000.0, "val": 3000.0}  # Hz
@@ -39,3 +42,15 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 lines.append(f"{name},{label},{split}")
     (folder / "clips.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small encoder."""
+    return save_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> CaptionDataset:
+    """A few captioned recordings."""
+    return write_dataset(tmp_path / "audio")
