@@ -114,14 +114,13 @@ def test_a_file_may_be_corrected_in_place(table: Path) -> None:
     assert FIXED in table.read_text()
 
 
-def test_fallbacks_are_said_and_no_error(
-    jsonl: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_fallbacks_are_said_and_no_error(jsonl: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(lambda asked, _: completion("")) as stub:
         assert correct(jsonl, stub.url) == 0
     line = "2 captions, 1 flagged, 0 rewritten, 1 kept (1 because the answer was empty)"
-    assert capsys.readouterr().out == f"{line}\n"
-    assert caplog.messages == [line]
+    output = capsys.readouterr()
+    assert output.out == f"{line}\n"
+    assert output.err == ""
     before = [json.loads(row) for row in jsonl.read_text().splitlines()]
     assert [
         json.loads(row) for row in (jsonl.parent / "corrected").read_text().splitlines()
@@ -132,10 +131,12 @@ def test_an_endpoint_that_refuses_the_key_loses_nothing(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(lambda asked, _: Reply(KEY.encode(), 401)) as stub:
-        assert correct(table, stub.url) == 0
+        assert correct(table, stub.url) == 1
     output = capsys.readouterr()
     assert "1 kept (1 because" in output.out
     assert "does not accept $OPENAI_API_KEY (HTTP 401)" in output.out
+    assert "1 captions stayed as they were, because the model gave no answer" in output.err
+    assert output.err.endswith("; the same command asks for these again\n")
     assert KEY not in output.out + output.err
     assert (table.parent / "corrected").read_text() == table.read_text()
 

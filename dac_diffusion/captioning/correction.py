@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -60,7 +59,8 @@ class Correction:
     """What became of a caption.
 
     probability: of an error, in the original. changed: whether text differs from the original.
-    note: why a caption with an error was kept; "" for all others.
+    note: why a caption with an error was kept; "" for all others. answered: False where that is
+    because the model could not be asked or refused, so that trying again may help.
     """
 
     text: str
@@ -68,6 +68,7 @@ class Correction:
     probability: float
     changed: bool
     note: str = ""
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,24 +91,27 @@ class Corrector:
         check_settings(self.threshold, self.concurrency)
 
     def correct(self, captions: Sequence[str], progress: bool | None = False) -> list[Correction]:
-        """The captions in their order, corrected or with a note; a warning sums up the notes.
+        """The captions in their order, corrected or with a note; `describe` sums them up.
 
         progress: a bar over the questions; None: on a terminal. Raises what the detector raises,
         and DacError for a cache that cannot be written.
         """
         probabilities = error_probabilities(self.detector, captions)
         pairs = list(zip(captions, probabilities, strict=True))
-        answers = self._answers({c for c, p in pairs if p > self.threshold}, progress)
+        answers, unanswered = self._answers({c for c, p in pairs if p > self.threshold}, progress)
         corrections = []
         for caption, probability in pairs:
             text, note = answers.get(caption, ("", ""))
-            corrections.append(Correction(text or caption, caption, probability, bool(text), note))
-        if any(correction.note for correction in corrections):
-            logging.getLogger("dac_diffusion").warning(describe(corrections))
+            answered = caption not in unanswered
+            corrections.append(
+                Correction(text or caption, caption, probability, bool(text), note, answered)
+            )
         return corrections
 
-    def _answers(self, captions: set[str], progress: bool | None) -> dict[str, tuple[str, str]]:
-        """For each caption, the text that replaces it or "", and a note."""
+    def _answers(
+        self, captions: set[str], progress: bool | None
+    ) -> tuple[dict[str, tuple[str, str]], set[str]]:
+        """For each caption what replaces it or "", and a note; and those without an answer."""
         found, left = {}, []
         for caption in sorted(captions):  # in an order that does not depend on the process
             words = len(tokenize(caption))
@@ -119,10 +123,12 @@ class Corrector:
                 found[caption] = read_answer(self.cache[self._key(caption)], caption)
             else:
                 left.append(caption)
-        return found | self._ask_all(left, progress)
-
-    def _ask_all(self, captions: list[str], progress: bool | None) -> dict[str, tuple[str, str]]:
         asking = _Asking()
+        return found | self._ask_all(left, asking, progress), asking.unanswered
+
+    def _ask_all(
+        self, captions: list[str], asking: _Asking, progress: bool | None
+    ) -> dict[str, tuple[str, str]]:
         pool = ThreadPoolExecutor(self.concurrency)
         try:
             results = pool.map(lambda caption: self._ask(caption, asking), captions)
@@ -135,7 +141,7 @@ class Corrector:
 
     def _ask(self, caption: str, asking: _Asking) -> tuple[str, str]:
         if asking.stop.is_set():
-            return "", asking.trouble
+            return asking.left_out(caption, asking.trouble)
         try:
             answer = self.model.complete(SYSTEM_PROMPT, caption, asking.stop)
         except RefusedRequestError as error:
@@ -143,10 +149,10 @@ class Corrector:
             if not asking.answered and asking.refused >= REFUSALS_UNTIL_END:
                 # A wrong setting rather than the captions: do not ask thousands of times.
                 asking.end(str(error))
-            return "", str(error)
+            return asking.left_out(caption, str(error))
         except EndpointError as error:
             asking.end(str(error))
-            return "", asking.trouble
+            return asking.left_out(caption, asking.trouble)
         asking.answered += 1
         if self.cache is not None:
             notes = {"caption": caption, "model": _model_names(self.model)[0]}
@@ -175,6 +181,12 @@ class _Asking:
     trouble: str = ""
     answered: int = 0
     refused: int = 0
+    unanswered: set[str] = field(default_factory=set)
+
+    def left_out(self, caption: str, why: str) -> tuple[str, str]:
+        """A caption that the model gave no answer to, and the note that says why."""
+        self.unanswered.add(caption)
+        return "", why
 
     def end(self, trouble: str) -> None:
         self.trouble = self.trouble or trouble

@@ -47,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """Correct all captions of a file; returns the errors of the rows that were left out."""
+    """Correct all captions of a file; returns errors of rows left out or unanswered."""
     _check_options(arguments)
     from dac_diffusion.answer_cache import AnswerCache
     from dac_diffusion.captioning.correction import Corrector, check_settings, describe
@@ -78,7 +78,14 @@ def run(arguments: argparse.Namespace) -> list[str]:
         file.replace([correction.text for correction in corrections])
         file.write(output)
     print(describe(corrections))
-    return file.errors
+    unanswered = [correction.note for correction in corrections if not correction.answered]
+    if not unanswered:
+        return file.errors
+    return [
+        *file.errors,
+        f"{arguments.output}: {len(unanswered)} captions stayed as they were, because the model "
+        f"gave no answer ({unanswered[0]}); the same command asks for these again",
+    ]
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
