@@ -1,7 +1,7 @@
 """Train the audio encoder and the diffusion captioner of one config file.
 
     python scripts/train.py configs/tiny/soundscapes.yaml max_steps=20 output_dir=runs/tiny
-    accelerate launch --cpu --num_processes 2 scripts/train.py configs/tiny/soundscapes.yaml
+    accelerate launch --num_processes 2 scripts/train.py configs/soundscapes.yaml
 
 The same as `dac-diffusion train`. Any setting of the config may follow as key=value.
 """
