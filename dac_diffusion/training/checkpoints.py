@@ -166,7 +166,8 @@ def _load_weights(path: Path, model: nn.Module) -> dict[str, str]:
     trained, frozen = _split_weights(model)
     names = _first_names(model)
     with safe_open(path, framework="pt") as file:
-        stored = {names.get(name, name): name for name in file.keys()}  # noqa: SIM118
+        written = file.keys()
+        stored = {names.get(name, name): name for name in written}
         if not trained.keys() <= stored.keys() <= trained.keys() | frozen.keys():
             raise CheckpointError("the saved weights are those of another model")
         for name, tensor in trained.items():

@@ -37,7 +37,7 @@ def build() -> Callable[[str], Any]:
 def system_of(name: str) -> Any:
     from full_size_published import LLAMAS, PUBLISHED
 
-    return LLAMAS[name] if name in LLAMAS else PUBLISHED[name]  # type: ignore[index]
+    return {**PUBLISHED, **LLAMAS}[name]
 
 
 def settings_of(name: str) -> list[Any]:

@@ -7,7 +7,10 @@ from pathlib import Path
 import torch
 
 SPECIAL = ("<unk>", "<begin>", "<end>", "<system>", "<user>", "<answer>")
-WORDS = "a the dog barks while rain falls on roof birds sing and someone speaks loudly".split()  # noqa: SIM905
+WORDS = (
+    "a", "the", "dog", "barks", "while", "rain", "falls", "on", "roof", "birds", "sing", "and",
+    "someone", "speaks", "loudly",
+)  # fmt: skip
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     " <{{ message['role'] }}> {{ message['content'] }}"

@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import huggingface_hub
 import pytest
@@ -139,7 +140,7 @@ def test_weights_that_do_not_fit_the_settings_are_refused(which: int, folder: Pa
 
 
 class Dangerous:
-    ran: list[bool] = []  # noqa: RUF012
+    ran: ClassVar[list[bool]] = []
 
     def __reduce__(self) -> tuple[object, tuple[bool]]:
         return self.ran.append, (True,)
