@@ -105,7 +105,14 @@ def build_gpt2(
     bottleneck: int = PUBLISHED_BOTTLENECK,
 ) -> BottleneckGPT2:
     """A randomly initialised network over a tokenizer's words; it is to be trained as a whole."""
-    config = GPT2Config(
+    network = BottleneckGPT2(bottleneck_config(small_config(sizes, tokenizer), bottleneck))
+    _take_tokens(network, tokenizer)
+    return network
+
+
+def small_config(sizes: SmallGPT2Config, tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
+    """The config of a GPT-2 of these sizes over a tokenizer's words, without cross-attention."""
+    return GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=sizes.max_positions,
         n_embd=sizes.width,
@@ -118,9 +125,6 @@ def build_gpt2(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    network = BottleneckGPT2(bottleneck_config(config, bottleneck))
-    _take_tokens(network, tokenizer)
-    return network
 
 
 def load_gpt2(
@@ -129,8 +133,9 @@ def load_gpt2(
     """A published GPT-2 and its tokenizer, with cross-attention new and random, from a seed.
 
     name: a folder in transformers' form, or a Hub id such as openai-community/gpt2. As published,
-    "!" is padding and "." ends a caption. Raises CheckpointError as `load_language_model` does, and
-    for another kind of model or a vocabulary without these; ConfigError for the bottleneck.
+    "!" is padding and "." ends a caption; a GPT-2 over words that have no "." keeps its own start,
+    end and padding tokens. Raises CheckpointError as `load_language_model` does, and for another
+    kind of model or a vocabulary with neither; ConfigError for the bottleneck.
     """
     found = load_language_model(name)
     kind = found.network.config.model_type
@@ -170,8 +175,14 @@ def freeze_all_but_cross_attention(network: nn.Module, train_norms: bool = False
 def _caption_tokenizer(
     name: str | Path, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer with "!" and "." as special tokens, which it then finds in any text."""
+    """The tokenizer with "!" and "." as special tokens, which it then finds in any text.
+
+    One that has no "." but start, end and padding tokens of its own is left as it is.
+    """
     backend = tokenizer.backend_tokenizer
+    own = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    if backend.token_to_id(END) is None and len(own) == 3:
+        return tokenizer
     for token in (PADDING, END):
         if backend.token_to_id(token) is None:
             raise CheckpointError(f"{name}: the tokenizer has no {token!r}; give GPT-2's own")
