@@ -1,6 +1,6 @@
 """A small GPT-2 that has read captions and heard nothing: the frozen half of RECAP in retrieval.py.
 
-    python benchmarks/caption_language_model.py --threads 2 --folder runs/caption_gpt2
+    python benchmarks/caption_language_model.py --threads 1 --folder runs/caption_gpt2   # 32 minutes
     dac-diffusion train configs/ablations/recap_unseen_frozen.yaml soundscapes.clips=PATH/TO/clips
 
 The published RECAP freezes a GPT-2 that knows words from the web, and takes up what stands in its
@@ -91,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--scenes", type=int, default=14000, help="training scenes whose captions are read")
     add("--cache", type=Path, help="rendered scenes; default: scenes in --folder")
     add("--folder", type=Path, default=Path("runs/caption_gpt2"))
-    add("--steps", type=int, default=1500)
+    add("--steps", type=int, default=1200)
     add("--batch-size", type=int, default=64)
     add("--learning-rate", type=float, default=1e-3)
     add("--evaluate-every", type=int, default=250)
