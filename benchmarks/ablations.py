@@ -2,9 +2,12 @@
 
     for name in rvq_1 rvq_4 rvq_8 rvq_16 no_sequence_vector; do
         dac-diffusion train configs/ablations/$name.yaml soundscapes.clips=PATH/TO/clips; done
+    dac-diffusion train configs/ablations/no_sequence_vector.yaml codec.num_codebooks=1 \\
+        output_dir=runs/rvq_1_no_vector soundscapes.clips=PATH/TO/clips
     python benchmarks/ablations.py one=runs/rvq_1/model four=runs/rvq_4/model \\
         eight=runs/rvq_8/model sixteen=runs/rvq_16/model no_vector=runs/no_sequence_vector/model \\
-        --against eight --minilm --threads 2 --output benchmarks/results/ablations.json
+        one_no_vector=runs/rvq_1_no_vector/model --against eight --minilm --threads 1 \\
+        --output benchmarks/results/ablations.json.gz
     python benchmarks/ablations.py eight=runs/rvq_8/model --limit 20            # a quick look
 
 Each is given as NAME=MODEL. Captions are greedy, one for each of the fixed validation scenes and

@@ -1,6 +1,6 @@
 """A small GPT-2 that has read captions and heard nothing: the frozen half of RECAP in retrieval.py.
 
-    python benchmarks/caption_language_model.py --threads 1 --folder runs/caption_gpt2   # 32 minutes
+    python benchmarks/caption_language_model.py --threads 1 --folder runs/caption_gpt2  # 32 minutes
     dac-diffusion train configs/ablations/recap_unseen_frozen.yaml soundscapes.clips=PATH/TO/clips
 
 The published RECAP freezes a GPT-2 that knows words from the web, and takes up what stands in its

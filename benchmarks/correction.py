@@ -10,8 +10,8 @@
         model = Model.from_config(read.config)
         model.load_state_dict(read.state_dict())
         model.save_pretrained(folder)"
-    python benchmarks/correction.py builtin=builtin --llm runs/smollm2 --minilm --threads 2 \\
-        --output benchmarks/results/correction.json
+    python benchmarks/correction.py builtin=builtin --llm runs/smollm2 --minilm --threads 1 \\
+        --output benchmarks/results/correction.json.gz
     python benchmarks/correction.py builtin=builtin --llm runs/smollm2 --limit 10     # a quick look
 
 The first two commands make a folder that transformers loads, out of SmolLM2-135M-Instruct (Apache

@@ -1,7 +1,7 @@
 """Encoder, decoder or both: by which score is the best of several candidates chosen?
 
-    python benchmarks/reranking.py --model runs/small_enclap_plus_plus/model --minilm --threads 2 \\
-        --output benchmarks/results/reranking.json
+    python benchmarks/reranking.py --model runs/small_enclap_plus_plus/model --minilm --threads 1 \\
+        --output benchmarks/results/reranking.json.gz
     python benchmarks/reranking.py --model builtin --limit 20              # a quick look
 
 Candidates are drawn once for each scene, by the settings that the checkpoint was saved with, by

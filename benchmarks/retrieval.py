@@ -1,9 +1,11 @@
 """RECAP's datastore: does it name sounds that it was never trained on, once it may read of them?
 
     dac-diffusion train configs/ablations/recap_unseen.yaml soundscapes.clips=PATH/TO/clips
-    python benchmarks/retrieval.py --model runs/recap_unseen/model --threads 2 \\
-        --output benchmarks/results/retrieval.json
+    python benchmarks/retrieval.py --model runs/recap_unseen/model --minilm --threads 1 \\
+        --output benchmarks/results/retrieval.json.gz
     python benchmarks/retrieval.py --model runs/recap_unseen/model --limit 10 --k 3   # a quick look
+    python benchmarks/retrieval.py --model runs/recap_unseen_frozen/model \\
+        --config configs/ablations/recap_unseen_frozen.yaml       # with caption_language_model.py
 
 The sounds in soundscapes.held_out_labels of --config were in no training scene and no training
 caption. Captioned are validation scenes that each have one of them ("unseen"), and scenes that have
@@ -22,7 +24,8 @@ cosine: of the captions found, mean. found: share of the held-out sounds in the 
 shown caption names. held-out named: share of them that the new caption names (event_synonyms.yaml);
 on seen scenes, the share of captions that name one although none is there. Decoding is greedy. The
 encoder and the joint space were trained on all sounds, as a published CLAP was trained on more than
-the captioner's data; the captioner itself starts from nothing and so never learnt the words either.
+the captioner's data. A captioner that starts from nothing never learnt the words either; the one of
+recap_unseen_frozen.yaml keeps a GPT-2 that has read them (caption_language_model.py).
 """
 
 from __future__ import annotations
