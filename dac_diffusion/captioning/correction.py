@@ -232,7 +232,8 @@ def _fault(text: str, caption: str) -> str:
         return "the answer had letters that are not English"
     if _REMARK.match(text) and not _REMARK.match(caption):
         return "the answer was a refusal or a remark"
-    if _content(words).isdisjoint(_content(old)):
+    told = _content(words)
+    if 2 * len(told & _content(old)) < max(1, len(told)):
         return "the answer told something else"
     if len(words) > 2 * len(old) + 4:
         return "the answer was far longer than the caption"
