@@ -48,6 +48,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
     are kept in model_index.json. The systems differ in their components: what the encoder hears,
     how the projection gives it to the network, and which network it is (autoregressive/network.py).
 
+    max_length: tokens that the network has places for. min_length, decoded_length: the least and
+    the most that are written unless a call says otherwise (None: as many as there are places).
     prompt_left, prompt_right: token ids around the audio. retrieved: with a datastore (RECAP), how
     many captions are looked up there for each window and shown to the network; search_width and
     longest_caption: see retrieval/datastore.py and autoregressive/retrieval_prompt.py.
@@ -72,6 +74,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         diversity_penalty: float = 0.5,
         no_repeat_ngram: int = 0,
         early_stopping: bool = False,
+        min_length: int = 1,
+        decoded_length: int | None = None,
         ranking: Ranking = "audio_text",
         likelihood_weight: float = 0.0,
         audio_text_weight: float = 1.0,
@@ -110,6 +114,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             diversity_penalty=diversity_penalty,
             no_repeat_ngram=no_repeat_ngram,
             early_stopping=early_stopping,
+            min_length=min_length,
+            decoded_length=decoded_length,
             ranking=ranking,
             likelihood_weight=likelihood_weight,
             audio_text_weight=audio_text_weight,
@@ -184,7 +190,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         vectors = F.normalize(audio.pooled.float(), dim=-1)  # (B, E)
         if config.retrieval_space == "scorer":
             # One at a time: see captioning/invariance.py.
-            rows = audio.pooled.to(self.scorer.dtype).split(1)
+            rows = audio.pooled.to(self.scorer.device, self.scorer.dtype).split(1)
             vectors = torch.cat([self.scorer.embed_audio(row) for row in rows])  # (B, E)
         return retrieve_prompts(
             self.tokenizer,
@@ -218,7 +224,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         error_threshold: float | None = None,
         error_detector: ErrorDetector | None = None,
         redundancy_weight: float | None = None,
-        min_length: int = 1,
+        min_length: int | None = None,
         max_length: int | None = None,
         seed: int = 0,
         batch_size: int = 32,
@@ -234,8 +240,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
         per token alone (weights 0, 1, 0). Weights given in the call stand instead of either; they,
         score_normalisation, error_threshold, error_detector and redundancy_weight are those of
         DiffusionCaptioner.
-        min_length, max_length: tokens of a caption, the end token included, at most the
-        checkpoint's own max_length.
+        min_length: tokens before a caption may end. max_length: tokens after which it is cut, the
+        end token included, at most the checkpoint's own max_length.
 
         Raises AudioError where a single recording cannot be captioned, ConfigError for settings
         that make no sense.
@@ -253,8 +259,8 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             no_repeat_ngram=given_or(no_repeat_ngram, config.no_repeat_ngram),
             early_stopping=given_or(early_stopping, config.early_stopping),
             seed=seed,
-            min_length=min_length,
-            max_length=given_or(max_length, config.max_length),
+            min_length=given_or(min_length, config.min_length),
+            max_length=given_or(max_length, given_or(config.decoded_length, config.max_length)),
         )
         settings.check(longest=config.max_length)
         order: Ranking = given_or(ranking, config.ranking)

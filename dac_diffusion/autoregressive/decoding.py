@@ -39,7 +39,8 @@ class DecodingSettings:
     beams for every caption (Vijayakumar et al. 2018). no_repeat_ngram: no caption has the same n
     tokens in a row twice (0: it may), early_stopping: beam search ends with as many ended captions
     as beams, whether or not a better one may come; neither is for diverse_beam. seed: of nucleus
-    sampling. min_length: tokens before a caption may end; max_length: tokens after which it is cut.
+    sampling. min_length: tokens before a caption may end; max_length: tokens after which it is cut,
+    a first token that all captions share (BART's <s>) and the end token included.
     One number for both gives captions of one length, for timing networks with random weights.
     """
 
@@ -97,9 +98,10 @@ def decode(
 ) -> Tensor:
     """Captions of B clips as token ids (B, K, max_length): words, the end token, padding.
 
-    Beam search gives the best first. generators: one per clip, of nucleus sampling.
+    Beam search gives the best first. generators: one per clip, of nucleus sampling. Raises
+    ConfigError for a max_length without room for a word.
     """
-    count = settings.num_candidates
+    count, room = settings.num_candidates, _room(settings, tokens)
     if settings.method == "diverse_beam":
         ids = diverse_beam_search(
             network,
@@ -108,8 +110,8 @@ def decode(
             beams_per_group=max(1, settings.num_beams // count),
             diversity_penalty=settings.diversity_penalty,
             length_penalty=settings.length_penalty,
-            max_length=settings.max_length - (tokens.first is not None),
-            min_length=settings.min_length,
+            max_length=room,
+            min_length=min(settings.min_length, room),
             tokens=tokens,
         )  # (B, K, L or L - 1)
         return _with_first(ids.flatten(0, 1), tokens, settings.max_length).unflatten(0, (-1, count))
@@ -128,14 +130,14 @@ def decode(
     ids = network.generate(
         **start,
         generation_config=GenerationConfig(
-            max_new_tokens=settings.max_length - (tokens.first is not None),
+            max_new_tokens=room,
             num_beams=beams,
             num_return_sequences=count if by_beams else 1,
             length_penalty=settings.length_penalty,
             early_stopping=settings.early_stopping,
             do_sample=False,
             suppress_tokens=list(tokens.never),
-            min_new_tokens=settings.min_length,  # no empty captions
+            min_new_tokens=min(settings.min_length, room),  # no empty captions
             pad_token_id=tokens.pad,
             eos_token_id=tokens.end,
             decoder_start_token_id=next(iter(start_ids(network)), None),
@@ -143,6 +145,17 @@ def decode(
         logits_processor=processors,
     )[:, skipped:]  # (B K, up to max_length), without what was given
     return _with_first(ids, tokens, settings.max_length).unflatten(0, (-1, count))  # (B, K, L)
+
+
+def _room(settings: DecodingSettings, tokens: CaptionTokens) -> int:
+    """How many tokens are written: one less where captions begin with a token that is given."""
+    room = settings.max_length - (tokens.first is not None)
+    if room < 1:
+        raise ConfigError(
+            f"max_length={settings.max_length}: must be at least 2, because captions of this "
+            "captioner begin with a token of its tokenizer"
+        )
+    return room
 
 
 def _first_inputs(network: Any, audio: EncodedAudio, tokens: CaptionTokens) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,10 @@ from torch import Tensor
 from dac_diffusion.autoregressive.caption_tokens import CaptionTokens
 from dac_diffusion.autoregressive.decoding import DecodingSettings, decode
 from dac_diffusion.autoregressive.network import EncodedAudio, sequence_log_likelihood
-from dac_diffusion.captioning.randomness import window_generator
+from dac_diffusion.captioning.randomness import generator_of_round, window_generator
 from dac_diffusion.captioning.ranking import Candidates, embed_texts, texts_of
 from dac_diffusion.captioning.selection import draw_distinct
 from dac_diffusion.captioning.window_encoding import Window, encode_windows, window_batches
-from dac_diffusion.encoders.base import AudioFeatures
 
 # Every step reads all weights for a single token of each caption, so that many clips at a time cost
 # little more than few, on a CPU as well. What is remembered of each (the KV cache) limits them.
@@ -51,27 +51,25 @@ class SequenceDrawer:
             drawn.update(zip(batch, self._draw_batch([windows[i] for i in batch]), strict=True))
         return [drawn[i] for i in range(len(windows))]
 
-    def generate(self, audio: AudioFeatures, generators: list[torch.Generator]) -> Tensor:
-        """Token ids (B, K, L) of captions of B encoded windows, not ranked."""
-        captioner = self.captioner
-        encoded = captioner.encode(audio)
-        tokens = CaptionTokens.of(captioner.tokenizer)
-        return decode(captioner.network, tokens, encoded, self.settings, generators)
-
     def _draw_batch(self, windows: list[Window]) -> list[Candidates]:
         captioner = self.captioner
         audio = encode_windows(captioner.encoder, windows, captioner.device)
         encoded = captioner.encode(audio)
-        generators = [window_generator(self.settings.seed, w.waveform) for w in windows]
+        seeds = [window_generator(self.settings.seed, w.waveform).initial_seed() for w in windows]
+        rounds = Counter[int]()  # of each window so far
         pooled = audio.pooled.float().cpu()  # (B, P)
 
         def draw(places: list[int]) -> list[Candidates]:
+            # A generator for every round: how much of it is used up depends on the longest caption
+            # of the call, and so on the other windows.
+            generators = [generator_of_round(seeds[i], rounds[i]) for i in places]
+            rounds.update(places)
             drawn: list[Candidates] = []
             size = max(1, SEQUENCES_PER_CALL // sequences_per_clip(self.settings))
             for start in range(0, len(places), size):
                 some = places[start : start + size]
                 drawn += self._decode(
-                    encoded.select(some), pooled[some], [generators[i] for i in some]
+                    encoded.select(some), pooled[some], generators[start : start + size]
                 )
             return drawn
 

@@ -36,10 +36,6 @@ class Prompts:
     left: Sequence[Sequence[int]]
     right: Sequence[Sequence[int]]
 
-    def select(self, places: Sequence[int]) -> Prompts:
-        """The prompts of some of the clips."""
-        return Prompts([self.left[i] for i in places], [self.right[i] for i in places])
-
 
 @dataclass(frozen=True)
 class EncodedAudio:

@@ -22,6 +22,11 @@ def window_generator(seed: int, waveform: np.ndarray) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") % 2**63)
 
 
+def generator_of_round(seed: int, number: int) -> torch.Generator:
+    """A generator for the `number`th round (from 0) of drawing with a window's seed."""
+    return torch.Generator().manual_seed((seed + number) % 2**63)
+
+
 def louder_than_before(waveform: np.ndarray) -> np.ndarray:
     """For 64 parts of equal length, whether each is louder than the one before (63 bools).
 

@@ -16,6 +16,7 @@ from dac_diffusion.autoregressive.caption_tokens import CaptionTokens
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner, Ranking
 from dac_diffusion.autoregressive.decoding import DecodingMethod, DecodingSettings, decode
 from dac_diffusion.autoregressive.network import EncodedAudio, caption_logits, encode_audio
+from dac_diffusion.captioning.defaults import given_or
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.libraries import quiet_libraries
@@ -30,9 +31,10 @@ from dac_diffusion.training.detectors import report_samples
 class DecodingConfig:
     """How the captioner decodes and ranks unless a call says otherwise.
 
-    See AutoregressiveCaptioner.__call__; evaluation in training is always greedy. error_detector:
-    "rules", or the checkpoint of FENSE's detector with its BERT's folder as error_encoder; the
-    files stay where they are.
+    See AutoregressiveCaptioner.__call__; evaluation in training is always greedy. min_length:
+    tokens before a caption may end; decoded_length: tokens after which it is cut (None:
+    text.max_length, which training captions are cut at). error_detector: "rules", or the checkpoint
+    of FENSE's detector with its BERT's folder as error_encoder; the files stay where they are.
     """
 
     decoding: DecodingMethod = "nucleus"
@@ -44,6 +46,8 @@ class DecodingConfig:
     diversity_penalty: float = 0.5
     no_repeat_ngram: int = 0
     early_stopping: bool = False
+    min_length: int = 1
+    decoded_length: int | None = None
     ranking: Ranking = "audio_text"
     audio_text_weight: float = 1.0
     likelihood_weight: float = 0.0
@@ -153,7 +157,11 @@ class AutoregressiveTask:
         """The greedy caption of every clip as token ids (B, L)."""
         captioner = self.captioner()
         encoded = captioner.encode(audio.to(captioner.network.device))
-        settings = DecodingSettings(method="greedy", max_length=captioner.config.max_length)
+        settings = DecodingSettings(
+            method="greedy",
+            min_length=captioner.config.min_length,
+            max_length=given_or(captioner.config.decoded_length, captioner.config.max_length),
+        )
         tokens = CaptionTokens.of(captioner.tokenizer)
         return decode(captioner.network, tokens, encoded, settings, [])[:, 0]
 

@@ -131,7 +131,12 @@ class _Run:
         # What is to be sharded is put together on the CPU: a device may have no room for the whole.
         task.model.to("cpu" if self.sharded else self.device).train()
         self.optimizers = build_optimizers(
-            task.model, config.optimizer, config.learning_rate, config.weight_decay, config.betas
+            task.model,
+            config.optimizer,
+            config.learning_rate,
+            config.weight_decay,
+            config.betas,
+            config.decay_embeddings,
         )
         self.ema = ExponentialMovingAverage(task.model, config.ema_decay)
         self._resume(resume)

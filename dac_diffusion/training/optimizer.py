@@ -17,13 +17,15 @@ def build_optimizers(
     learning_rate: float,
     weight_decay: float,
     betas: tuple[float, float],
+    decay_embeddings: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a model's trainable parameters; the loop steps all of them.
 
-    Matrices and convolution kernels get the weight decay; embeddings, norms, biases and gains do
-    not. Muon (Jordan 2024, "Muon: an optimizer for hidden layers") takes the weights of linear
-    layers, its update scaled to the size of AdamW's, so that one learning rate serves both. Tables
-    that are looked up, such as token embeddings and positions, learn badly by it.
+    Matrices and convolution kernels get the weight decay, embeddings with decay_embeddings only,
+    norms, biases and gains never. Muon (Jordan 2024, "Muon: an optimizer for hidden layers") takes
+    the weights of linear layers, its update scaled to the size of AdamW's, so that one learning
+    rate serves both. Tables that are looked up, such as token embeddings and positions, learn badly
+    by it.
 
     Raises ConfigError when this torch has no Muon, or when nothing is trainable.
     """
@@ -36,8 +38,9 @@ def build_optimizers(
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag))
         for p in module.parameters(recurse=False)
     }
-    decayed = [p for p in trainable if p.ndim >= 2 and id(p) not in embeddings]
-    plain = [p for p in trainable if p.ndim < 2 or id(p) in embeddings]
+    spared = set() if decay_embeddings else embeddings
+    decayed = [p for p in trainable if p.ndim >= 2 and id(p) not in spared]
+    plain = [p for p in trainable if p.ndim < 2 or id(p) in spared]
 
     optimizers: list[torch.optim.Optimizer] = []
     if kind == "muon":

@@ -1,6 +1,7 @@
 """Training of captioners that read audio as a prefix: CED + Q-Former + Llama-2 (or BART).
 
-The DCASE 2024 report and the published code ("LOAE", arXiv 2406.13275) differ; both are presets.
+The DCASE 2024 report and the published code ("LOAE", arXiv 2406.13275) differ; both are presets,
+configs/ced_llama_report.yaml and configs/ced_llama.yaml.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ class LoopConfig:
     learning_rate: float = 6e-4
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.01
+    decay_embeddings: bool = False  # token embeddings and their like as well
     betas: tuple[float, float] = (0.9, 0.98)  # of AdamW
     warmup_steps: int = 200
     decay: Decay = "cosine"

@@ -51,6 +51,18 @@ def test_alone_and_in_a_list_a_recording_gets_the_same(
         assert captioner(file, num_captions=2, decoding=method, seed=4) == clip
 
 
+def test_drawn_again_for_want_of_different_captions_it_gets_the_same(tmp_path: Path) -> None:
+    """However long the captions of the recordings beside it are."""
+    captioner = tiny_autoregressive()
+    files = write_recordings(tmp_path, 3)
+    call = {"num_captions": 4, "num_candidates": 4, "decoding": "nucleus", "temperature": 0.05}
+    together = captioner(list(files), **call)
+    assert isinstance(together, list)
+    assert all(len(clip.candidates) > 4 for clip in together)  # so there were further rounds
+    for file, clip in zip(files, together, strict=True):
+        assert captioner(file, **call) == clip
+
+
 def test_ranking_by_likelihood_orders_by_likelihood(captioner: AutoregressiveCaptioner) -> None:
     clip = captioner(noise(1.0), sampling_rate=32000, num_captions=4, ranking="likelihood")
     scores = [caption.score for caption in clip.captions]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -164,6 +165,26 @@ def test_a_least_length_is_kept(
     assert bool((free[..., 0] != END).all())
     fixed = decoded(network, tokens, audio, method=method, num_candidates=count, min_length=LENGTH)
     assert bool((fixed > END).all())  # words only, as many as there is room for
+
+
+@pytest.mark.parametrize("method", ["greedy", "beam", "nucleus", "diverse_beam"])
+def test_the_least_room_is_one_token_beside_the_given_one(
+    network: Any, tokens: CaptionTokens, audio: EncodedAudio, method: Any
+) -> None:
+    settings = {"method": method, "num_candidates": 1}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if tokens.first is None:
+            ids = decode(
+                network, tokens, audio, DecodingSettings(max_length=1, **settings), generators()
+            )
+            assert bool((ids != END).all())
+            return
+        chosen = DecodingSettings(min_length=2, max_length=2, **settings)
+        ids = decode(network, tokens, audio, chosen, generators())
+        assert bool((ids[..., 1] != END).all())
+        with pytest.raises(ConfigError, match="max_length=1: must be at least 2"):
+            decode(network, tokens, audio, DecodingSettings(max_length=1, **settings), generators())
 
 
 @pytest.mark.parametrize("method", ["greedy", "beam", "nucleus", "diverse_beam"])

@@ -43,6 +43,13 @@ def test_only_matrices_and_kernels_decay() -> None:
     }  # fmt: skip
 
 
+def test_embeddings_decay_where_they_are_to() -> None:
+    network = model()
+    (adamw,) = build_optimizers(network, "adamw", 0.1, 0.01, (0.9, 0.99), decay_embeddings=True)
+    assert "embedding.weight" in owners(adamw, network, True)
+    assert owners(adamw, network, False) == {"matrix.bias", "norm.weight", "norm.bias"}
+
+
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 def test_muon_takes_the_linear_layers_and_adamw_the_rest() -> None:
     network = model()
