@@ -11,6 +11,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
+from dac_diffusion.codecs.beats_tokenizer import BeatsTokenizer
 from dac_diffusion.codecs.codec_audio import full_precision
 from dac_diffusion.codecs.descript import DescriptCodec
 from dac_diffusion.codecs.encodec import EncodecCodec
@@ -36,10 +37,11 @@ class CodeEncoder(ModelMixin, ConfigMixin):
 
     features: codes (B, S, N), long, 0 to codebook_size - 1; mask (B, S); pooled (B, P).
 
-    codec_name: "encodec", "descript" or "rvq" (`QuantizedEncoder`); sequence_name: an encoder of
-    encoders/loading.py, "codec" for the encoder inside of "rvq", which then runs once, or None.
-    Without one, pooled is the constant 1, (B, 1), and what a model makes of it is the same for
-    every clip. codec_config, sequence_config: settings that differ from the defaults.
+    codec_name: "encodec", "descript", "beats_tokenizer" or "rvq" (`QuantizedEncoder`);
+    sequence_name: an encoder of encoders/loading.py, "codec" for the encoder inside of "rvq", which
+    then runs once, or None. Without one, pooled is the constant 1, (B, 1), and what a model makes
+    of it is the same for every clip. codec_config, sequence_config: settings that differ from the
+    defaults.
 
     sampling_rate is the higher one of the two; every clip is resampled by itself for the other.
     Of a clip longer than the sequence encoder's window, the vector is the mean of its windows'
@@ -50,7 +52,7 @@ class CodeEncoder(ModelMixin, ConfigMixin):
     would be others; the pooled vector has the type asked for.
     Raises ConfigError for parts or settings that do not fit.
     Sources: EnCLAP (LAION-CLAP, EnCodec), EnCLAP++ arXiv 2409.01201 (a retrieval encoder, the
-    Descript codec), CLAP-ART arXiv 2506.00800 (CLAP, quantised BEATs).
+    Descript codec), CLAP-ART arXiv 2506.00800 (CLAP, quantised BEATs or its tokenizer).
     """
 
     @register_to_config
@@ -85,7 +87,7 @@ class CodeEncoder(ModelMixin, ConfigMixin):
     @classmethod
     def from_parts(
         cls,
-        codec: EncodecCodec | DescriptCodec | QuantizedEncoder,
+        codec: EncodecCodec | DescriptCodec | BeatsTokenizer | QuantizedEncoder,
         sequence_encoder: Any = None,
         window_seconds: float | None = None,
     ) -> CodeEncoder:

@@ -6,15 +6,16 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from dac_diffusion.encoders.loading import random_encoder, settings_of
 from dac_diffusion.errors import ConfigError
 
-CodecName = Literal["encodec", "descript", "rvq"]
+CodecName = Literal["encodec", "descript", "beats_tokenizer", "rvq"]
 
 NOISE_SECONDS = 16  # of which untrained codebooks take their entries: 1200 frames
 
 
 def codec_class(name: str) -> Any:
-    """The class of a codec: EncodecCodec, DescriptCodec or QuantizedEncoder. Raises ConfigError."""
+    """The class of a codec by its name. Raises ConfigError."""
     if name == "encodec":
         from dac_diffusion.codecs.encodec import EncodecCodec
 
@@ -23,6 +24,10 @@ def codec_class(name: str) -> Any:
         from dac_diffusion.codecs.descript import DescriptCodec
 
         return DescriptCodec
+    if name == "beats_tokenizer":
+        from dac_diffusion.codecs.beats_tokenizer import BeatsTokenizer
+
+        return BeatsTokenizer
     if name == "rvq":
         from dac_diffusion.codecs.quantized_encoder import QuantizedEncoder
 
@@ -52,6 +57,9 @@ def random_codec(name: str, seed: int = 0) -> Any:
         elif name == "descript":
             codec = cls({"encoder_hidden_size": 4, "decoder_hidden_size": 16})
             _standardise(codec.encoder, codec.encoder.conv2, _noise(codec.sampling_rate))
+        elif name == "beats_tokenizer":
+            codec = cls(settings_of(random_encoder("beats")), codebook_size=32, codebook_dim=16)
+            _take_entries(codec)
         else:
             codec = _quantized_noise()
     return codec.eval().requires_grad_(False)
@@ -91,12 +99,20 @@ def _draw_codebooks(codec: Any) -> None:
         left = left - layer.codebook.decode(layer.codebook.encode(left))
 
 
+def _take_entries(tokenizer: Any) -> None:
+    """Give a tokenizer's codebook, which is zeros at first, what its layers make of noise."""
+    waveform = _noise(tokenizer.sampling_rate)[None]
+    features = tokenizer.encoder(waveform, torch.tensor([waveform.shape[1]])).features[0]  # (S, D)
+    vectors = tokenizer.vectors(features)  # (S, Q)
+    chosen = torch.randperm(len(vectors))[: tokenizer.codebook_size]
+    tokenizer.codebook.copy_(vectors[chosen])
+
+
 def _quantized_noise() -> Any:
     """A random BEATs whose features of noise a small quantiser was fitted on."""
     from dac_diffusion.codecs.quantized_encoder import QuantizedEncoder
     from dac_diffusion.codecs.quantizer_fitting import QuantizerFitting, fit_quantizer
     from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer
-    from dac_diffusion.encoders.loading import random_encoder
 
     encoder = random_encoder("beats", int(torch.randint(2**31, ())))
     waveform = _noise(encoder.sampling_rate)[None]

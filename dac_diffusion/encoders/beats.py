@@ -55,6 +55,7 @@ CFG_DEFAULTS: dict[str, Any] = {
     "deep_norm": False,
     "layer_norm_first": False,
 }
+KIND = "BEATs"  # in messages
 SHARED_BIAS = "encoder.relative_attention_bias.weight"
 
 
@@ -136,23 +137,22 @@ class BeatsEncoder(ModelMixin, ConfigMixin):
         """The encoder of a published file: {"cfg": {...}, "model": its weights by name}.
 
         The classifier of fine-tuned files is left out. Raises CheckpointError for a file that
-        cannot be read, or whose entries are not exactly those that its cfg asks for.
+        cannot be read, or whose entries are not exactly those that its cfg asks for, such as a
+        tokenizer of BEATs (codecs/beats_tokenizer.py).
         """
-        content = read_weights(path)
-        cfg, weights = content.get("cfg"), content.get("model")
-        if not isinstance(cfg, dict) or not isinstance(weights, dict):
+        cfg, weights = read_published(path, KIND)
+        if any(name.startswith("quantize") for name in weights):
             raise CheckpointError(
-                f"{path}: is not a published BEATs: that holds 'cfg' and 'model', this holds "
-                f"{', '.join(map(str, list(content)[:4]))}"
+                f"{path}: is a tokenizer of BEATs, which makes codes; give a file such as "
+                "BEATs_iter3_plus_AS2M.pt here, or this one to the codec beats_tokenizer"
             )
-        settings = _settings(cfg, path)
+        settings = cfg_settings(cfg, CFG_DEFAULTS, path)
         if window_seconds is not None:
             settings["window_seconds"] = window_seconds
         settings["frequency_pooling"] = frequency_pooling
         encoder = build_empty(lambda: cls(**settings), path)
-        weights = _published_names(weights)
-        check_entries(weights, _published_shapes(encoder), path, "BEATs")
-        return fill(encoder, _own_weights(weights, path))
+        check_entries(weights, published_shapes(encoder), path, KIND)
+        return fill(encoder, own_weights(weights, path, KIND))
 
     def canvas_samples(self, num_samples: int) -> int:
         """The padded length of a window: its own in whole seconds, rounded up."""
@@ -184,10 +184,27 @@ class BeatsEncoder(ModelMixin, ConfigMixin):
         return patch_features(x, num_time_patches, self.frequency_pooling)
 
 
-def _settings(cfg: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    settings = {name: cfg.get(name, default) for name, default in CFG_DEFAULTS.items()}
+def read_published(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The cfg of a published file and its weights by their published names.
+
+    kind: of the model, for messages. The classifier of fine-tuned files is left out. Raises
+    CheckpointError for a file that cannot be read or has another layout.
+    """
+    content = read_weights(path)
+    cfg, weights = content.get("cfg"), content.get("model")
+    if not isinstance(cfg, dict) or not isinstance(weights, dict):
+        raise CheckpointError(
+            f"{path}: is not a published {kind}: that holds 'cfg' and 'model', this holds "
+            f"{', '.join(map(str, list(content)[:4]))}"
+        )
+    return cfg, _published_names(weights)
+
+
+def cfg_settings(cfg: dict[str, Any], defaults: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """The settings of a published cfg, or their defaults; raises CheckpointError for others."""
+    settings = {name: cfg.get(name, default) for name, default in defaults.items()}
     for name, value in settings.items():
-        kind = type(CFG_DEFAULTS[name])
+        kind = type(defaults[name])
         if type(value) is not kind or (kind is int and value < 1):
             raise CheckpointError(f"{path}: its cfg has {name}={value!r}, which is not possible")
     return settings
@@ -206,7 +223,7 @@ def _published_names(weights: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _published_shapes(encoder: BeatsEncoder) -> dict[str, torch.Size]:
+def published_shapes(encoder: BeatsEncoder) -> dict[str, torch.Size]:
     """The entries of a published file of this size by name: 250 for the default sizes."""
     shapes = {name: tensor.shape for name, tensor in encoder.state_dict().items()}
     kernel = shapes.pop("encoder.pos_conv.weight")
@@ -220,8 +237,11 @@ def _published_shapes(encoder: BeatsEncoder) -> dict[str, torch.Size]:
     return shapes
 
 
-def _own_weights(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """The entries of a published file under the names of BeatsEncoder."""
+def own_weights(weights: dict[str, Tensor], path: str | Path, kind: str) -> dict[str, Tensor]:
+    """The entries of a published file under the names of BeatsEncoder.
+
+    kind: of the model, for messages. Raises CheckpointError where the layers' biases differ.
+    """
     own = dict(weights)
     own["encoder.pos_conv.bias"] = own.pop("encoder.pos_conv.0.bias")
     length = own.pop("encoder.pos_conv.0.weight_g").float()  # (1, 1, K)
@@ -234,7 +254,7 @@ def _own_weights(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tens
         own[SHARED_BIAS] = biases[0]
     if any(not torch.equal(bias, biases[0]) for bias in biases):
         raise CheckpointError(
-            f"{path}: is not a published BEATs: its layers share one relative_attention_bias, "
+            f"{path}: is not a published {kind}: its layers share one relative_attention_bias, "
             "here they differ"
         )
     return own

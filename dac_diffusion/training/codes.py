@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dac_diffusion.codecs.beats_tokenizer import BeatsTokenizer
 from dac_diffusion.codecs.code_encoder import CodeEncoder
 from dac_diffusion.codecs.loading import random_codec
 from dac_diffusion.codecs.quantized_encoder import QuantizedEncoder
@@ -30,7 +31,7 @@ from dac_diffusion.files import atomic_folder, make_folder
 from dac_diffusion.libraries import quiet_libraries
 from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.training.recordings import RANDOM_WEIGHTS, frozen_encoder, prepare_sample
-from dac_diffusion.training.settings import EncoderConfig, TrainingConfig
+from dac_diffusion.training.settings import CodecConfig, EncoderConfig, TrainingConfig
 
 RVQ_CODEBOOKS = 16  # CLAP-ART's
 # Kilobits a second of EnCodec at 24 kHz for each number of codebooks.
@@ -120,9 +121,11 @@ def _codec(config: TrainingConfig, progress: bool) -> Any:
         return _quantized_encoder(config, progress)
     if settings.weights is None:
         raise ConfigError(
-            f"codec.weights: name the published weights of {settings.name}, a folder or Hub id, or "
-            "`random` for a small untrained one"
+            f"codec.weights: name the published weights of {settings.name}, a file, folder or Hub "
+            "id, or `random` for a small untrained one"
         )
+    if settings.name == "beats_tokenizer":
+        return _beats_tokenizer(settings, settings.weights, config.seed)
     if settings.weights == RANDOM_WEIGHTS:
         return random_codec(settings.name, config.seed)
     if settings.name == "descript":
@@ -136,6 +139,25 @@ def _codec(config: TrainingConfig, progress: bool) -> Any:
         known = ", ".join(map(str, ENCODEC_BANDWIDTHS))
         raise ConfigError(f"codec.num_codebooks={settings.num_codebooks}: EnCodec has {known}")
     return EncodecCodec.from_published(settings.weights, bandwidth)
+
+
+def _beats_tokenizer(settings: CodecConfig, weights: str, seed: int) -> BeatsTokenizer:
+    """Its weights decide how many codebooks and entries there are, so others are refused."""
+    if settings.num_codebooks not in (None, 1):
+        raise ConfigError(
+            f"codec.num_codebooks={settings.num_codebooks}: a BEATs tokenizer has one; set it to 1"
+        )
+    tokenizer: BeatsTokenizer
+    if weights == RANDOM_WEIGHTS:
+        tokenizer = random_codec(settings.name, seed)
+    else:
+        tokenizer = BeatsTokenizer.from_published(weights)
+    if settings.codebook_size != tokenizer.codebook_size:
+        raise ConfigError(
+            f"codec.codebook_size={settings.codebook_size}: the codebook of {weights} has "
+            f"{tokenizer.codebook_size} entries; set it to that"
+        )
+    return tokenizer
 
 
 def _quantized_encoder(config: TrainingConfig, progress: bool) -> QuantizedEncoder:

@@ -92,12 +92,14 @@ class EncoderConfig:
 class CodecConfig:
     """What turns audio into discrete codes, for system=enclap (codecs/).
 
-    name: "encodec" and "descript" load published `weights`, a folder or Hub id, or "random" for a
-    small untrained one; "rvq" quantises features by k-means, fitted before the training:
-    those of `encoder` on fit_clips of its clips, or, with the small encoder on built-in scenes, on
-    all scenes those of the encoder or of the spectrogram (features=mel; encoders/mel_patches.py).
+    name: "encodec" and "descript" load published `weights`, a folder or Hub id, "beats_tokenizer"
+    those of BEATs' own tokenizer, a file; "random" makes a small untrained one. "rvq" quantises
+    features by k-means, fitted before the training: those of `encoder` on fit_clips of its clips,
+    or, with the small encoder on built-in scenes, on all scenes those of the encoder or of the
+    spectrogram (features=mel; encoders/mel_patches.py).
     num_codebooks: how many of the codec's codebooks are used (None: 16 of EnCodec, all 32 of the
-    Descript codec, 16 of rvq). codebook_size, normalise, fitting: of rvq.
+    Descript codec, the one of the tokenizer, 16 of rvq). codebook_size: of rvq; the tokenizer's own
+    must be equal to it. normalise, fitting: of rvq.
     sequence: which encoder gives the clip's vector: `encoder` itself, `sequence_encoder`, or none.
     window_seconds: the longest audio at once (None: the codec's own).
     """

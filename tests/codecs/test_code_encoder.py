@@ -22,8 +22,9 @@ from dac_diffusion.encoders.loading import encoder_name, load_encoder, random_en
 from dac_diffusion.errors import CheckpointError, ConfigError
 from tests.codecs.published_codecs import noise
 
-CODECS = ("encodec", "descript", "rvq")
-SHAPES = {"encodec": (75, 16), "descript": (75, 32), "rvq": (48, 4)}  # of one second
+CODECS = ("encodec", "descript", "beats_tokenizer", "rvq")
+# Of one second.
+SHAPES = {"encodec": (75, 16), "descript": (75, 32), "beats_tokenizer": (48, 1), "rvq": (48, 4)}
 # A sequence encoder at a higher rate, at a lower or equal rate, and none.
 SEQUENCES = ("htsat", "beats", None)
 
@@ -229,13 +230,14 @@ def test_settings_that_make_no_encoder(parts: dict[str, Any], tmp_path: Path) ->
         assert "\n" not in str(caught.value)
 
     small = {"encodec_config": {"num_filters": 4, "hidden_size": 16}}
-    refused("codec_name='mp3' is unknown: use one of encodec, descript, rvq", "mp3")
+    refused("codec_name='mp3' is unknown: use one of encodec, descript, beats_tokenizer", "mp3")
     refused("sequence_name='codec': encodec has no vector of its own", "encodec", small, "codec")
+    refused("'codec': beats_tokenizer has no vector", "beats_tokenizer", sequence_name="codec")
     refused("encoder='panns' is unknown: use one of small, beats", "encodec", small, "panns")
     refused("window_seconds=0: must be above 0$", "encodec", small, window_seconds=0)
     refused("bandwidth=7: EnCodec has", "encodec", {**small, "bandwidth": 7})
     refused("sequence_name='codes': give an encoder of features", "encodec", small, "codes")
-    with pytest.raises(ConfigError, match="CodeEncoder is no codec: use encodec, descript, rvq"):
+    with pytest.raises(ConfigError, match="CodeEncoder is no codec: use encodec, descript, beats"):
         codec_name(random_encoder("codes"))
     with pytest.raises(ConfigError, match="Linear is none of the encoders small, beats"):
         encoder_name(torch.nn.Linear(1, 1))

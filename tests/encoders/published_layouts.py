@@ -28,6 +28,9 @@ TINY_BEATS = BEATS | {
     "encoder_attention_heads": 4, "conv_pos": 6, "conv_pos_groups": 4, "num_buckets": 16,
     "max_distance": 20, "embed_dim": 12,
 }  # fmt: skip
+# As the code published with the tokenizers has it; no cfg of theirs was seen.
+TOKENIZER = BEATS | {"quant_n": 1024, "quant_dim": 256}
+TINY_TOKENIZER = TINY_BEATS | {"quant_n": 24, "quant_dim": 6}
 
 
 def beats_shapes(cfg: dict[str, Any], labels: int = 0) -> dict[str, tuple[int, ...]]:
@@ -79,6 +82,36 @@ def beats_weights(cfg: dict[str, Any] = TINY_BEATS, labels: int = 0) -> dict[str
     for name in weights:
         if "relative_attention_bias" in name:
             weights[name] = bias
+    return weights
+
+
+def tokenizer_shapes(cfg: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The entries of a published tokenizer: those of BEATs, and of what quantises its features."""
+    width, entries, size = cfg["encoder_embed_dim"], cfg["quant_n"], cfg["quant_dim"]
+    return beats_shapes(cfg) | {
+        "quantize.cluster_size": (entries,),
+        "quantize.embedding.weight": (entries, size),
+        "quantize.embedding.cluster_size": (entries,),
+        "quantize.embedding.embed_avg": (entries, size),
+        "quantize.embedding.initted": (1,),
+        "quantize_layer.0.weight": (width, width),
+        "quantize_layer.0.bias": (width,),
+        "quantize_layer.2.weight": (size, width),
+        "quantize_layer.2.bias": (size,),
+    }
+
+
+def tokenizer_weights(cfg: dict[str, Any] = TINY_TOKENIZER) -> dict[str, Tensor]:
+    """Random weights in the published layout, with entries of length 1."""
+    generator = torch.Generator().manual_seed(1)
+    weights = beats_weights(cfg)
+    for name, shape in tokenizer_shapes(cfg).items():
+        if name not in weights:
+            fan_in = math.prod(shape[1:]) or 1
+            weights[name] = torch.randn(shape, generator=generator) / fan_in**0.5
+    entries = weights["quantize.embedding.weight"]
+    weights["quantize.embedding.weight"] = entries / entries.norm(dim=1, keepdim=True)
+    weights["quantize.embedding.initted"] = torch.ones(1)
     return weights
 
 
@@ -169,7 +202,7 @@ def loae_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_beats(path: Path, cfg: dict[str, Any], weights: dict[str, Any]) -> Path:
-    """A file as BEATs is published in."""
+    """A file as BEATs and its tokenizers are published in."""
     torch.save({"cfg": cfg, "model": weights}, path)
     return path
 

@@ -13,11 +13,13 @@ from dac_diffusion.errors import CheckpointError, ConfigError
 from tests.encoders.published_layouts import (
     BEATS,
     TINY_BEATS,
+    TINY_TOKENIZER,
     beats_shapes,
     beats_weights,
     encode,
     noise,
     save_beats,
+    tokenizer_weights,
 )
 
 
@@ -155,9 +157,9 @@ def test_files_of_other_models(tmp_path: Path) -> None:
         "is not a published BEATs: that holds 'cfg' and 'model', this holds "
         "patch_embedding.weight, layer_norm.weight, layer_norm.bias, post_extract_proj.weight"
     )
-    tokenizer = beats_weights() | {"quantize.embedding.weight": torch.ones(4, 2)}
-    assert failure(path, {"cfg": TINY_BEATS, "model": tokenizer}) == (
-        "is not a published BEATs: has the unknown quantize.embedding.weight"
+    assert failure(path, {"cfg": TINY_TOKENIZER, "model": tokenizer_weights()}) == (
+        "is a tokenizer of BEATs, which makes codes; give a file such as "
+        "BEATs_iter3_plus_AS2M.pt here, or this one to the codec beats_tokenizer"
     )
 
 

@@ -12,6 +12,7 @@ from small_runs import SMALL_SCENES
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.cli import main
+from dac_diffusion.codecs.beats_tokenizer import BeatsTokenizer
 from dac_diffusion.codecs.code_encoder import CodeEncoder
 from dac_diffusion.encoders.mel_patches import MelPatchEncoder
 from dac_diffusion.errors import CheckpointError, ConfigError, DataError
@@ -20,6 +21,7 @@ from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.systems import load_captioner
 from dac_diffusion.training.caption_vectors import embed_with_scorer
 from dac_diffusion.training.run import train
+from tests.encoders.published_layouts import TINY_TOKENIZER, save_beats, tokenizer_weights
 from tests.helpers import RATE, noise
 
 CONFIGS = Path(__file__).parents[2] / "configs/tiny"
@@ -29,6 +31,7 @@ SMALL = (
     "max_steps=2",
 )
 RVQ = ("codec.name=rvq", "codec.num_codebooks=2", "codec.codebook_size=8", "codec.fitting.steps=3")
+TOKENIZER = ("codec.name=beats_tokenizer", "codec.weights=random", "codec.num_codebooks=1")
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +146,41 @@ def test_without_the_sequence_vector(tmp_path: Path, scenes: Path) -> None:
     captioner(noise(1.0, 1), RATE, num_captions=1)
 
 
+def test_the_codes_of_beats_own_tokenizer(tmp_path: Path, scenes: Path) -> None:
+    """With the weights of its file, and no k-means."""
+    path = save_beats(tmp_path / "tokenizer.pt", TINY_TOKENIZER, tokenizer_weights())
+    more = (*TOKENIZER, f"codec.weights={path}", "codec.codebook_size=24")
+    captioner = trained("clap_art", tmp_path / "run", scenes, *more)
+    encoder = captioner.encoder
+    assert isinstance(encoder.codec, BeatsTokenizer)
+    assert (encoder.num_codebooks, encoder.codebook_size) == (1, 24)
+    published = BeatsTokenizer.from_published(path).state_dict()
+    for name, tensor in encoder.codec.state_dict().items():
+        assert torch.equal(tensor, published[name]), name
+    assert captioner.projection.config.num_codebooks == 1
+    # No features of training clips were computed for a k-means.
+    assert not list((tmp_path / "run/features").glob("*-20"))
+    sounds = [(noise(seconds, seed), RATE) for seconds, seed in ((1.0, 1), (2.3, 2))]
+    together = captioner(sounds, num_captions=1)
+    for sound, result in zip(sounds, together, strict=True):
+        alone = captioner(*sound, num_captions=1)
+        assert [c.text for c in alone.captions] == [c.text for c in result.captions]
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
         ("enclap", ["codec.weights=null"], "codec.weights: name the published weights of encodec"),
+        (
+            "clap_art",
+            [*TOKENIZER, "codec.num_codebooks=2"],
+            r"codec\.num_codebooks=2: a BEATs tokenizer has one; set it to 1",
+        ),
+        (
+            "clap_art",
+            [*TOKENIZER, "codec.codebook_size=1024"],
+            r"codec\.codebook_size=1024: the codebook of random has 32 entries; set it to that",
+        ),
         (
             "enclap",
             ["text.latent_space=split_bert", "text.split_bert.bert=random"],
