@@ -31,7 +31,6 @@ from dac_diffusion.errors import ConfigError
 from dac_diffusion.retrieval.caption_lines import CaptionLines
 from dac_diffusion.retrieval.datastore import CaptionDatastore
 from dac_diffusion.retrieval.store_files import CAPTIONS_FILE
-from dac_diffusion.training.caption_vectors import embed_with_scorer
 from dac_diffusion.training.settings import TrainingConfig
 
 CLIPS_AT_ONCE = 32
@@ -127,7 +126,7 @@ def unseen_captions(held_out: Sequence[str], args: argparse.Namespace) -> dict[s
 
 def build(captioner: Any, captions: dict[str, list[str]]) -> CaptionDatastore:
     """A datastore of captions in the captioner's space."""
-    embed = partial(embed_with_scorer, captioner.scorer, captioner.tokenizer)
+    embed = partial(captioner.scorer.embed_captions, tokenizer=captioner.tokenizer)
     space, longest = captioner.config.datastore_space, captioner.config.longest_caption
     return make_datastore(captions, embed, space, captioner.tokenizer, longest).datastore
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -13,6 +13,14 @@ from dac_diffusion.errors import CheckpointError
 from dac_diffusion.libraries import quiet_libraries
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A model that saves files of its own beside its settings and weights."""
+
+    def read_files(self, folder: Path) -> None:
+        """Take them over from the folder. Raises CheckpointError."""
 
 
 def load_saved_model(
@@ -41,6 +49,9 @@ def load_saved_model(
         # Not the library's loader: it fills in random weights for missing ones and carries on, and
         # it loses the memory layout that a model chose for its weights, and with it some last bits.
         check_names(folder, *model.load_state_dict(weights, strict=False))
+        if isinstance(model, KeepsFiles):
+            with quiet_libraries():
+                model.read_files(folder)
     except CheckpointError:
         raise
     except Exception as error:  # whatever a library raises on a file that does not fit it

@@ -10,7 +10,6 @@ changes. Equal shapes give equal bits, hence:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,8 +46,3 @@ class ClipByClipSpace:
             if with_logits
             else None,
         )
-
-
-def clip_by_clip(network: Callable[[Tensor], Tensor], inputs: Tensor, num_clips: int) -> Tensor:
-    """A network's outputs for `inputs` (num_clips * N, ...), called with (N, ...) at a time."""
-    return torch.cat([network(part) for part in inputs.chunk(num_clips)])

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from dac_diffusion.captioning.invariance import clip_by_clip
-from dac_diffusion.ranking.similarity import AudioTextScorer
-from dac_diffusion.text.tokenizer import decode_captions, encode_captions
+from dac_diffusion.ranking.caption_scorer import CaptionScorer
+from dac_diffusion.text.tokenizer import decode_captions
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Candidates:
         )
 
 
-def audio_text_cosines(scorer: AudioTextScorer, candidates: Candidates, pooled: Tensor) -> Tensor:
+def audio_text_cosines(scorer: CaptionScorer, candidates: Candidates, pooled: Tensor) -> Tensor:
     """Cosine (N,) of each candidate with audio of the pooled vector (P,)."""
     # Always one vector at a time: see invariance.py.
     audio = scorer.embed_audio(pooled[None].to(scorer.device, scorer.dtype))  # (1, E)
@@ -57,15 +56,12 @@ def texts_of(tokenizer: PreTrainedTokenizerFast, token_ids: Tensor) -> list[list
 
 
 def embed_texts(
-    scorer: AudioTextScorer, tokenizer: PreTrainedTokenizerFast, texts: Sequence[list[str]]
+    scorer: CaptionScorer, tokenizer: PreTrainedTokenizerFast, texts: Sequence[list[str]]
 ) -> Tensor:
     """Unit vectors (B, K, E) of B lists of K texts."""
-    # One length for all, because a text's vector may depend on it in the last bits.
-    length = scorer.config.max_length
-    flat = [text for clip in texts for text in clip]
-    ids = encode_captions(tokenizer, flat, length)  # (B * K, L)
-    on_cpu = scorer.device.type == "cpu"
-    vectors = clip_by_clip(
-        scorer.embed_text, ids.to(scorer.device), len(texts) if on_cpu else 1
-    )  # (B * K, E)
+    # On a CPU clip by clip: see invariance.py.
+    groups = texts
+    if scorer.device.type != "cpu":
+        groups = [[text for clip in texts for text in clip]]
+    vectors = torch.cat([scorer.embed_captions(group, tokenizer) for group in groups])  # (B * K, E)
     return vectors.float().cpu().unflatten(0, (len(texts), -1))  # (B, K, E)

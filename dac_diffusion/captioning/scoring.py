@@ -12,17 +12,17 @@ from dac_diffusion.captioning.ranking import Candidates, audio_text_cosines
 from dac_diffusion.captioning.results import Caption, ScoreParts
 from dac_diffusion.captioning.selection import best_captions
 from dac_diffusion.ranking.agreement import mean_agreement
+from dac_diffusion.ranking.caption_scorer import CaptionScorer
 from dac_diffusion.ranking.error_filter import error_probabilities
 from dac_diffusion.ranking.hybrid import hybrid_scores
 from dac_diffusion.ranking.settings import RankingSettings
-from dac_diffusion.ranking.similarity import AudioTextScorer
 
 
 @dataclass(frozen=True)
 class Ranker:
     """Orders the candidates of windows, and their best ones for the whole of a recording."""
 
-    scorer: AudioTextScorer
+    scorer: CaptionScorer
     settings: RankingSettings
 
     def best(

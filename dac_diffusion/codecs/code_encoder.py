@@ -113,6 +113,11 @@ class CodeEncoder(ModelMixin, ConfigMixin):
         encoder: CodeEncoder = load_saved_model(cls, Path(path), given)
         return encoder
 
+    @property
+    def vectors_encoder(self) -> Any:
+        """The encoder that the vectors are from; None without a sequence encoder."""
+        return self.sequence_encoder or (self.codec.encoder if self.has_sequence_vector else None)
+
     def canvas_samples(self, num_samples: int) -> int:
         """The padded length of a window; see common_canvas."""
         return common_canvas(self._parts(), num_samples, self.sampling_rate)

@@ -44,7 +44,6 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from dac_diffusion.encoders.clap_text import ClapTextEncoder
     from dac_diffusion.errors import ConfigError
     from dac_diffusion.retrieval.datastore import space_fingerprint
-    from dac_diffusion.training.caption_vectors import embed_with_scorer
 
     captioner = AutoregressiveCaptioner.from_pretrained(arguments.model, "float32")
     if captioner.config.retrieved is None:
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         embed_texts: EmbedTexts = texts
         tower = texts.model
     else:
-        embed_texts = partial(embed_with_scorer, captioner.scorer, captioner.tokenizer)
+        embed_texts = partial(captioner.scorer.embed_captions, tokenizer=captioner.tokenizer)
         tower = captioner.scorer
     space = space_fingerprint(tower)
     if space != captioner.config.datastore_space:

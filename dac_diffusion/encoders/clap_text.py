@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,22 @@ VOCABULARY_FILES = ("tokenizer.json", "vocab.json")
 
 @dataclass(frozen=True)
 class ClapTextEncoder:
-    """CLAP's frozen text tower, projection and tokenizer; a training aid that is never saved.
+    """CLAP's frozen text tower, projection and tokenizer; `ClapScorer` saves them.
 
     A caption's vector lies near the `pooled` vector of matching audio from the same model's
     `HtsatEncoder` or `LaionClapEncoder`, so that a captioner can be trained from captions alone
     (Deshmukh et al., arXiv 2309.07372). model: a transformers ClapTextModelWithProjection.
-    max_tokens: longer texts are cut.
+    max_tokens: longer texts are cut. canvas: texts are padded to a multiple of so many tokens,
+    and every call of the model has batch_size of one padded length, filled up with copies, so that
+    a text's vector does not depend on the others even in its last bits. None: texts of like length
+    go together, which is faster.
     """
 
     model: Any
     tokenizer: Any
     max_tokens: int
     batch_size: int = 64
+    canvas: int | None = None
 
     @classmethod
     def from_published(cls, path_or_hub_id: str | Path) -> ClapTextEncoder:
@@ -81,16 +86,33 @@ class ClapTextEncoder:
         if not texts:
             return vectors
         pieces = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
-        ids = pieces["input_ids"]
-        # Texts of like length go together, which saves most of the padding.
-        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-        for start in range(0, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            vectors[chosen] = self._embed([ids[index] for index in chosen], device)
+        # Of an empty text a tokenizer without special tokens makes nothing, which has no vector.
+        ids = [own or [self.tokenizer.pad_token_id] for own in pieces["input_ids"]]
+        for chosen in self._batches([len(own) for own in ids]):
+            filled = chosen
+            if self.canvas is not None:
+                filled = chosen + chosen[:1] * (self.batch_size - len(chosen))
+            found = self._embed([ids[index] for index in filled], device)  # (B, P)
+            vectors[chosen] = found[: len(chosen)]
         return vectors
 
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Which texts go together, by their lengths in tokens."""
+
+        def canvases(index: int) -> int:
+            return 0 if self.canvas is None else -(-lengths[index] // self.canvas)
+
+        # In the order of their lengths, which saves most of the padding.
+        order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+        for _, group in groupby(order, canvases):
+            places = list(group)
+            for start in range(0, len(places), self.batch_size):
+                yield places[start : start + self.batch_size]
+
     def _embed(self, ids: list[list[int]], device: torch.device) -> Tensor:
-        pieces = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(device)
+        pieces = self.tokenizer.pad(
+            {"input_ids": ids}, pad_to_multiple_of=self.canvas, return_tensors="pt"
+        ).to(device)  # (B, L)
         found = self.model(
             input_ids=pieces["input_ids"], attention_mask=pieces["attention_mask"]
         ).text_embeds  # (B, P)
@@ -111,7 +133,9 @@ def load_tokenizer(name: str | Path, vocabulary_size: int) -> Any:  # a PreTrain
         raise CheckpointError(f"{name}: there is no tokenizer in this folder; {way_out}")
     try:
         with quiet_libraries():
-            tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=folder.is_dir())
+            tokenizer = AutoTokenizer.from_pretrained(
+                name, local_files_only=folder.is_dir(), trust_remote_code=False
+            )
     except Exception as error:  # damaged files, no network: any kind
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(

@@ -150,6 +150,11 @@ class LaionClapEncoder(ModelMixin, ConfigMixin):
         return hidden, embedding
 
 
+def is_laion_file(name: str | Path) -> bool:
+    """Whether a name is that of a .pt file of laion-clap, not of a ClapModel's folder or Hub id."""
+    return Path(name).suffix == ".pt" or Path(name).is_file()
+
+
 def load_laion_text_encoder(
     path: str | Path, tokenizer: str | Path = "roberta-base"
 ) -> ClapTextEncoder:

@@ -1,6 +1,7 @@
 """Ranking: how well a caption fits a recording, and which of several candidates comes first.
 
     similarity.py         cosine of recording and caption in a space that was trained for it
+    clap_similarity.py    the same in the space of a published CLAP
     agreement.py          minimum Bayes risk: a candidate's agreement with the other candidates
     hybrid.py             the weighted sum of similarity, likelihood and agreement
     error_filter.py       candidates in which a detector finds errors of language come last

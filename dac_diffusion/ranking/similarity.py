@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from dac_diffusion.encoders.convolutional import FrameTransformerLayer
+from dac_diffusion.text.tokenizer import encode_captions
 
 
 class AudioTextScorer(ModelMixin, ConfigMixin):
     """Embeds recordings and captions on one unit sphere; their cosine is a caption's score.
 
-    Trained by the contrastive loss of CLIP (arXiv 2103.00020) together with the audio encoder.
+    Trained by the contrastive loss of CLIP (arXiv 2103.00020) together with the audio encoder or on
+    its vectors; satisfies `CaptionScorer`.
     """
 
     @register_to_config
@@ -61,3 +65,10 @@ class AudioTextScorer(ModelMixin, ConfigMixin):
         weights = mask[..., None].to(hidden.dtype)
         mean = (self.norm(hidden) * weights).sum(dim=1) / weights.sum(dim=1)  # (N, W)
         return F.normalize(self.project_text(mean).float(), dim=-1)
+
+    @torch.no_grad()
+    def embed_captions(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Tensor:
+        """N captions, in the tokens of their captioner -> unit vectors (N, E)."""
+        # One length for all, because a text's vector may depend on it in the last bits.
+        ids = encode_captions(tokenizer, texts, self.config.max_length)  # (N, L)
+        return self.embed_text(ids.to(self.device))

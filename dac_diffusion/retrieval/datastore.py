@@ -31,7 +31,7 @@ from dac_diffusion.text.tokenizer import normalise_caption
 
 QUERIES_AT_ONCE = 256
 UNIT_TOLERANCE = 1e-3
-AUDIO_SIDE = ("project_audio", "logit_scale")  # what an AudioTextScorer has beside its text tower
+AUDIO_SIDE = ("project_audio", "logit_scale")  # what a scorer has beside its text tower
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ class CaptionDatastore:
 def space_fingerprint(text_tower: nn.Module) -> str:
     """A digest of a joint audio-text space: of the weights of its text tower.
 
-    text_tower: `ClapTextEncoder.model`, or an AudioTextScorer, whose audio side does not count. The
-    weights are rounded to bfloat16, so that a model computing in it has the same digest.
+    text_tower: `ClapTextEncoder.model`, or a scorer, whose audio side does not count. The weights
+    are rounded to bfloat16, so that a model computing in it has the same digest.
     """
     digest = hashlib.sha256()
     for name, weight in sorted(text_tower.named_parameters()):

@@ -17,16 +17,18 @@ from dac_diffusion.data.scene_features import SceneFeatures
 from dac_diffusion.data.soundscapes.captions import write_captions
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError, DataError
-from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions, normalise_caption
 
 
 @dataclass(frozen=True)
 class FrozenParts:
-    """What the captioner needs and its training leaves as it is; encoder: any AudioEncoder."""
+    """What the captioner needs and its training leaves as it is.
+
+    encoder: any AudioEncoder; scorer: any CaptionScorer.
+    """
 
     encoder: Any
-    scorer: AudioTextScorer
+    scorer: Any
     tokenizer: PreTrainedTokenizerFast
 
 

@@ -17,7 +17,6 @@ from dac_diffusion.encoders.htsat import HtsatEncoder
 from dac_diffusion.encoders.joint_embedding import JointEmbeddingEncoder
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.training.caption_sources import FrozenParts
-from dac_diffusion.training.caption_vectors import embed_with_scorer
 
 # GELU(x + 10) - 10 is x, to 1e-6 for x > -5: it makes a scorer's audio projection the identity.
 IDENTITY_SHIFT = 10.0
@@ -47,7 +46,7 @@ def small_space(parts: FrozenParts) -> JointSpace:
     encoder = JointEmbeddingEncoder.from_encoder(parts.encoder, scorer.project_audio)
     return JointSpace(
         encoder.requires_grad_(False),
-        partial(embed_with_scorer, scorer, parts.tokenizer),
+        partial(scorer.embed_captions, tokenizer=parts.tokenizer),
         scorer.embed_audio,
         without_audio_projection(scorer),
         parts.tokenizer,

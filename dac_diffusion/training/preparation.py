@@ -18,9 +18,11 @@ from dac_diffusion.training.caption_sources import (
     SceneCaptions,
     open_caches,
 )
+from dac_diffusion.training.clap_ranking import clap_scorer
 from dac_diffusion.training.codes import code_scenes, with_code_encoder
 from dac_diffusion.training.encoder_vectors import prepare_waveforms, trains_encoder
 from dac_diffusion.training.recordings import (
+    frozen_encoder,
     prepare_caches,
     scene_folder,
     with_retrieval_encoder,
@@ -100,6 +102,9 @@ def _prepare_recordings(config: TrainingConfig, accelerator: Any, progress: bool
             config = with_code_encoder(config, progress, accelerator.is_main_process)
         elif config.system == "recap":
             config = with_retrieval_encoder(config, accelerator.is_main_process)
+        scorer: Any = None
+        if config.scorer.clap is not None:  # before the features, which take longer
+            scorer = clap_scorer(config, frozen_encoder(config))
         encoder, folders = prepare_caches(config, progress, accelerator.is_main_process)
     caches = [open_caches(group) for group in folders]
     captions = [
@@ -110,10 +115,10 @@ def _prepare_recordings(config: TrainingConfig, accelerator: Any, progress: bool
     training, validation = (
         CachedCaptions(group, words.tokenizer, shape, config.seed, plain) for group in caches
     )
-    small = dataclasses.replace(shape, clips=config.scorer.batch_size, captions=1)
-    scorer = train_scorer(
-        config, dataclasses.replace(training, shape=small), validation, encoder.pooled_dim, progress
-    )
+    if scorer is None:
+        small = dataclasses.replace(shape, clips=config.scorer.batch_size, captions=1)
+        drawn = dataclasses.replace(training, shape=small)
+        scorer = train_scorer(config, drawn, validation, encoder.pooled_dim, progress)
     parts = FrozenParts(encoder, scorer, words.tokenizer)
     return Prepared(parts, words, training, validation, captions)
 

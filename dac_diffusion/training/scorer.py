@@ -24,8 +24,16 @@ from dac_diffusion.training.caption_sources import CaptionBatch, CaptionSource
 
 @dataclass(frozen=True)
 class ScorerTrainingConfig:
-    """Sizes of the scorer's text tower, and how many clips are told apart in a step."""
+    """What ranks captions: a published CLAP, or a text tower that is trained here.
 
+    clap: the CLAP whose audio embedding the clips' vectors are; its text side ranks, and nothing is
+    trained (training/clap_ranking.py). The folder or Hub id of a ClapModel, or a .pt file of
+    laion-clap, whose tokenizer is clap_tokenizer, a folder or Hub id. The other settings are for a
+    tower of our own: its sizes, and how many clips are told apart in a step.
+    """
+
+    clap: str | None = None
+    clap_tokenizer: str = "roberta-base"
     batch_size: int = 128
     width: int = 192
     depth: int = 2

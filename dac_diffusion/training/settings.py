@@ -15,6 +15,7 @@ from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.encoders.loading import EncoderName
 from dac_diffusion.training.autoregressive import DecodingConfig
 from dac_diffusion.training.captioner import CaptionerTrainingConfig, SamplingConfig
+from dac_diffusion.training.clap_ranking import check_clap_ranking
 from dac_diffusion.training.enclap import EnclapConfig
 from dac_diffusion.training.encoder import EncoderTrainingConfig
 from dac_diffusion.training.prefix import PrefixConfig
@@ -224,5 +225,6 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for settings that contradict each other."""
+        check_clap_ranking(self)
         if self.text_only.enabled:
             check_text_only(self)

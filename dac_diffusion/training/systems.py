@@ -26,7 +26,6 @@ from dac_diffusion.training.autoregressive import (
     captioner_of,
 )
 from dac_diffusion.training.caption_sources import CachedCaptions, FrozenParts, SceneCaptions
-from dac_diffusion.training.caption_vectors import embed_with_scorer
 from dac_diffusion.training.enclap import CodeSizes, build_enclap
 from dac_diffusion.training.prefix import (
     PrefixTask,
@@ -152,7 +151,7 @@ class _RetrievalSpace:
 def _retrieval_space(config: TrainingConfig, parts: FrozenParts) -> _RetrievalSpace:
     if config.recap.space == "scorer":
         return _RetrievalSpace(
-            partial(embed_with_scorer, parts.scorer, parts.tokenizer),
+            partial(parts.scorer.embed_captions, tokenizer=parts.tokenizer),
             torch.no_grad()(parts.scorer.embed_audio),
             space_fingerprint(parts.scorer),
         )

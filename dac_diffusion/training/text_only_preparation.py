@@ -20,6 +20,7 @@ from dac_diffusion.training.caption_sources import (
     SceneCaptions,
     open_caches,
 )
+from dac_diffusion.training.clap_ranking import clap_scorer
 from dac_diffusion.training.joint_spaces import JointSpace, clap_space, small_space
 from dac_diffusion.training.recordings import prepare_caches, scene_folder
 from dac_diffusion.training.settings import TrainingConfig
@@ -74,12 +75,14 @@ def prepare_text_only(config: TrainingConfig, accelerator: Any, progress: bool) 
         )
         for groups in (material.groups, material.held_out)
     )
-    validation, scorer = material.audio or texts, space.scorer
-    if space.tokenizer is None or not same_words(space.tokenizer, words.tokenizer):
+    validation = material.audio or texts
+    scorer: Any = space.scorer
+    if config.scorer.clap is not None:
+        scorer = clap_scorer(config, space.encoder)
+    elif space.tokenizer is None or not same_words(space.tokenizer, words.tokenizer):
         small = dataclasses.replace(shape, clips=config.scorer.batch_size, captions=1)
         noisy = dataclasses.replace(training, shape=small)
         scorer = train_scorer(config, noisy, validation, space.encoder.pooled_dim, progress)
-    assert scorer is not None
     parts = FrozenParts(space.encoder, scorer, words.tokenizer)
     captions = [text for own in material.groups for text in own]
     also = texts if material.audio else None

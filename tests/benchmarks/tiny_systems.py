@@ -18,7 +18,6 @@ from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.retrieval.datastore import space_fingerprint
 from dac_diffusion.text.tokenizer import train_tokenizer
-from dac_diffusion.training.caption_vectors import embed_with_scorer
 from dac_diffusion.training.enclap import CodeSizes, EnclapConfig, build_enclap
 
 STORED = {
@@ -46,7 +45,7 @@ def tiny_recap(retrieved: int = 2) -> AutoregressiveCaptioner:
         )
     space = space_fingerprint(captioner.scorer)
     captioner.register_to_config(datastore_space=space)
-    embed = partial(embed_with_scorer, captioner.scorer, tokenizer)
+    embed = partial(captioner.scorer.embed_captions, tokenizer=tokenizer)
     captioner.datastore = make_datastore(STORED, embed, space, tokenizer, progress=False).datastore
     return captioner
 

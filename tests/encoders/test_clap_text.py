@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,3 +99,28 @@ def test_bfloat16_gives_float32_vectors(folder: Path, encoder: ClapTextEncoder) 
     assert vectors.dtype == torch.float32
     assert (vectors * encoder(CAPTIONS)).sum(dim=-1).min() > 0.95
     assert encoder.to("cpu") is encoder
+
+
+def test_on_a_canvas_every_call_has_the_same_shape(
+    encoder: ClapTextEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    forward = encoder.model.forward
+
+    def remember(input_ids: Tensor, attention_mask: Tensor) -> Any:
+        shapes.append(tuple(input_ids.shape))
+        return forward(input_ids=input_ids, attention_mask=attention_mask)
+
+    monkeypatch.setattr(encoder.model, "forward", remember)
+    on_canvas = replace(encoder, batch_size=3, canvas=4)
+    texts = [*CAPTIONS, "rain", "dog " * 8, "dog " * 60, ""]
+    together = on_canvas(texts)
+    # Five texts have up to 4 tokens, two up to 8, one 14, and one more than the 40 that are read.
+    assert sorted(shapes) == [(3, 4), (3, 4), (3, 8), (3, 16), (3, 40)]
+    torch.testing.assert_close(together[:-1], encoder(texts[:-1]), rtol=0, atol=1e-5)
+    assert together.isfinite().all()
+    for text, vector in zip(texts, together, strict=True):
+        shapes.clear()
+        torch.testing.assert_close(on_canvas([text])[0], vector, rtol=0, atol=1e-6)
+        length = max(1, min(40, len(text.split())))
+        assert shapes == [(3, -(-length // 4) * 4)]

@@ -11,11 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, RobertaConfig, RobertaModel
+from transformers import AutoTokenizer
 
 from dac_diffusion.encoders import laion_clap
 from dac_diffusion.encoders.laion_clap import (
@@ -26,26 +25,9 @@ from dac_diffusion.encoders.laion_clap import (
 from dac_diffusion.encoders.loading import load_encoder
 from dac_diffusion.errors import CheckpointError, ConfigError, MissingExtraError
 from tests.laion_clap.make_hub_cache import write_byte_tokenizer
-from tests.metrics.fabricated_models import save_clap
+from tests.metrics.fabricated_models import laion_text_side, save_clap, save_like_laion
 
 CAPTIONS = ["a dog barks", "rain on a roof while the dog is barking and barking", "", "rain"]
-
-
-def save_like_published(path: Path, weights: dict[str, Tensor]) -> None:
-    """A training checkpoint: names of several GPUs, numbers of numpy's types, an optimizer."""
-    state = {f"module.{name}": value for name, value in weights.items()}
-    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(2))])
-    torch.save(
-        {
-            "epoch": 45,
-            "name": "630k",
-            "state_dict": state,
-            "optimizer": optimizer.state_dict(),
-            "best": np.float64(0.25),
-            "metrics": {"mean": np.float32(0.5), "rank": np.int64(3), "done": np.bool_(True)},
-        },
-        path,
-    )
 
 
 def audio_weights(width: int = 96) -> dict[str, Tensor]:
@@ -58,7 +40,7 @@ def audio_weights(width: int = 96) -> dict[str, Tensor]:
 def test_weights_are_read_without_the_prefix_and_position_ids(tmp_path: Path) -> None:
     weights = audio_weights()
     table = {"text_branch.embeddings.position_ids": torch.arange(514)[None]}
-    save_like_published(tmp_path / "clap.pt", {**weights, **table})
+    save_like_laion(tmp_path / "clap.pt", {**weights, **table})
     found = read_laion_weights(tmp_path / "clap.pt")
     assert found.keys() == weights.keys()
     for name, value in weights.items():
@@ -72,7 +54,7 @@ def test_a_bare_state_dict_is_read_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
 def test_numbers_of_either_numpy_are_read(tmp_path: Path, module: bytes) -> None:
-    save_like_published(tmp_path / "ours.pt", audio_weights())
+    save_like_laion(tmp_path / "ours.pt", audio_weights())
     with (
         zipfile.ZipFile(tmp_path / "ours.pt") as ours,
         zipfile.ZipFile(tmp_path / "theirs.pt", "w") as theirs,
@@ -109,7 +91,7 @@ def test_files_that_are_no_clap_are_refused(read: Callable[[Path], Any], tmp_pat
         assert "\n" not in str(caught.value)
 
     refused(tmp_path / "none.pt", r"none\.pt: there is no such file; download")
-    save_like_published(tmp_path / "cut.pt", audio_weights())
+    save_like_laion(tmp_path / "cut.pt", audio_weights())
     content = (tmp_path / "cut.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
     refused(tmp_path / "cut.pt", r"cut\.pt: is damaged, incomplete or no checkpoint")
@@ -125,7 +107,7 @@ def test_files_that_are_no_clap_are_refused(read: Callable[[Path], Any], tmp_pat
 
 
 def test_an_old_pytorch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_like_published(tmp_path / "clap.pt", audio_weights())
+    save_like_laion(tmp_path / "clap.pt", audio_weights())
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
     with pytest.raises(
         CheckpointError, match=r"PyTorch 2\.5\.1\+cpu cannot read it .*upgrade to 2"
@@ -134,8 +116,8 @@ def test_an_old_pytorch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_other_audio_models_are_refused(tmp_path: Path) -> None:
-    save_like_published(tmp_path / "pann.pt", {"audio_branch.conv.weight": torch.zeros(2)})
-    save_like_published(tmp_path / "large.pt", audio_weights(width=256))
+    save_like_laion(tmp_path / "pann.pt", {"audio_branch.conv.weight": torch.zeros(2)})
+    save_like_laion(tmp_path / "large.pt", audio_weights(width=256))
     for name in ("pann.pt", "large.pt"):
         with pytest.raises(CheckpointError, match="is neither HTSAT-tiny nor HTSAT-base"):
             LaionClapEncoder.from_published(tmp_path / name)
@@ -146,7 +128,7 @@ def test_without_the_package_the_extra_is_named(
     found: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(laion_clap, "find_spec", lambda name: found)
-    save_like_published(tmp_path / "clap.pt", audio_weights())
+    save_like_laion(tmp_path / "clap.pt", audio_weights())
     with pytest.raises(MissingExtraError, match=r'pip install "dac-diffusion\[laion-clap\]"') as e:
         load_encoder("laion_clap", tmp_path / "clap.pt")
     assert "the encoder htsat takes the same models" in str(e.value)
@@ -197,24 +179,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def text_model(tokenizer: Path) -> nn.ModuleDict:
-    """The text part of laion-clap's model in a small size, all its weights random."""
-    torch.manual_seed(0)
-    config = RobertaConfig(
-        vocab_size=len(AutoTokenizer.from_pretrained(tokenizer)),
-        hidden_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=100,
-        type_vocab_size=1,
-        layer_norm_eps=1e-5,
-    )
-    projection = nn.Sequential(nn.Linear(128, 8), nn.ReLU(), nn.Linear(8, 8))
-    model = nn.ModuleDict({"text_branch": RobertaModel(config), "text_projection": projection})
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.1 * torch.randn(weight.shape))
-    return model.eval()
+    return laion_text_side(len(AutoTokenizer.from_pretrained(tokenizer)))
 
 
 def test_text_vectors_are_those_of_the_roberta_in_the_file(
@@ -222,7 +187,7 @@ def test_text_vectors_are_those_of_the_roberta_in_the_file(
 ) -> None:
     table = {"text_branch.embeddings.position_ids": torch.arange(100)[None]}
     weights = {**audio_weights(), **text_model.state_dict(), **table}
-    save_like_published(tmp_path / "clap.pt", weights)
+    save_like_laion(tmp_path / "clap.pt", weights)
     vectors = load_laion_text_encoder(tmp_path / "clap.pt", tokenizer)(CAPTIONS)
     pieces = AutoTokenizer.from_pretrained(tokenizer)(
         CAPTIONS, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
@@ -239,12 +204,12 @@ def test_text_vectors_are_those_of_the_roberta_in_the_file(
 def test_text_models_that_do_not_fit_are_refused(
     text_model: nn.ModuleDict, tokenizer: Path, tmp_path: Path
 ) -> None:
-    save_like_published(tmp_path / "bare.pt", audio_weights())
+    save_like_laion(tmp_path / "bare.pt", audio_weights())
     with pytest.raises(CheckpointError, match=r"no RoBERTa \(no text_model\.embeddings\.word_emb"):
         load_laion_text_encoder(tmp_path / "bare.pt", tokenizer)
     weights = {**audio_weights(), **text_model.state_dict()}
     del weights["text_branch.encoder.layer.1.output.dense.weight"]
-    save_like_published(tmp_path / "lacks.pt", weights)
+    save_like_laion(tmp_path / "lacks.pt", weights)
     with pytest.raises(CheckpointError, match=r"lacks text_model\.encoder\.layer\.1\.output"):
         load_laion_text_encoder(tmp_path / "lacks.pt", tokenizer)
     with pytest.raises(CheckpointError, match="there is no tokenizer in this folder"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -82,7 +83,7 @@ def save_sentence_model(folder: Path) -> None:
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
 
 
-def save_clap(folder: Path, fused: bool = False, seed: int = 0) -> None:
+def save_clap(folder: Path, fused: bool = False, seed: int = 0, projection_dim: int = 8) -> None:
     """A small CLAP in transformers' form that hears one second at 8 kHz."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -117,7 +118,7 @@ def save_clap(folder: Path, fused: bool = False, seed: int = 0) -> None:
         "intermediate_size": 32,
         "max_position_embeddings": 64,
         "pad_token_id": 0,
-        "projection_dim": 8,
+        "projection_dim": projection_dim,
         "initializer_factor": 10.0,
     }
     audio = {
@@ -130,12 +131,54 @@ def save_clap(folder: Path, fused: bool = False, seed: int = 0) -> None:
         "depths": [1, 1],
         "num_attention_heads": [2, 2],
         "hidden_size": 16,
-        "projection_dim": 8,
+        "projection_dim": projection_dim,
         "enable_fusion": fused,
         "num_classes": 4,
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=8))
+        config = ClapConfig(text_config=text, audio_config=audio, projection_dim=projection_dim)
+        model = ClapModel(config)
     model.save_pretrained(folder)
     ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
+
+
+def save_like_laion(path: Path, weights: dict[str, Tensor]) -> None:
+    """A training checkpoint: names of several GPUs, numbers of numpy's types, an optimizer."""
+    state = {f"module.{name}": value for name, value in weights.items()}
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(2))])
+    torch.save(
+        {
+            "epoch": 45,
+            "name": "630k",
+            "state_dict": state,
+            "optimizer": optimizer.state_dict(),
+            "best": np.float64(0.25),
+            "metrics": {"mean": np.float32(0.5), "rank": np.int64(3), "done": np.bool_(True)},
+        },
+        path,
+    )
+
+
+def laion_text_side(vocabulary_size: int) -> nn.ModuleDict:
+    """The text part of laion-clap's model in a small size, all its weights random."""
+    from transformers import RobertaConfig, RobertaModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = RobertaConfig(
+            vocab_size=vocabulary_size,
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=100,
+            type_vocab_size=1,
+            layer_norm_eps=1e-5,
+        )
+        projection = nn.Sequential(nn.Linear(128, 8), nn.ReLU(), nn.Linear(8, 8))
+        model = nn.ModuleDict({"text_branch": RobertaModel(config), "text_projection": projection})
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(0.1 * torch.randn(weight.shape))
+    return model.eval()

@@ -19,7 +19,6 @@ from dac_diffusion.errors import CheckpointError, ConfigError, DataError
 from dac_diffusion.retrieval.datastore import CaptionDatastore
 from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.systems import load_captioner
-from dac_diffusion.training.caption_vectors import embed_with_scorer
 from dac_diffusion.training.run import train
 from tests.encoders.published_layouts import TINY_TOKENIZER, save_beats, tokenizer_weights
 from tests.helpers import RATE, noise
@@ -210,7 +209,7 @@ def test_recap_looks_up_captions_in_another_datastore_without_training(
     assert {text.strip() for text in shown[:3]} <= known
 
     words = ["a bell rings", "wind blows"]
-    vectors = embed_with_scorer(captioner.scorer, captioner.tokenizer, words)
+    vectors = captioner.scorer.embed_captions(words, captioner.tokenizer)
     CaptionDatastore.build(words, ["x", "y"], vectors, captioner.datastore.space).save(
         tmp_path / "other"
     )

@@ -13,8 +13,10 @@ from text_only_runs import CONFIGS, no_audio, prepared_by, write_table
 
 from dac_diffusion.audio.loading import load_audio
 from dac_diffusion.captioner import DiffusionCaptioner
+from dac_diffusion.encoders.clap_text import ClapTextEncoder
 from dac_diffusion.encoders.loading import load_encoder
 from dac_diffusion.errors import CheckpointError, ConfigError, DataError
+from dac_diffusion.ranking.clap_similarity import ClapScorer
 from dac_diffusion.training.caption_sources import CachedCaptions
 from dac_diffusion.training.run import train
 from dac_diffusion.training.text_only import JointAudio
@@ -72,6 +74,25 @@ def test_with_clap_recordings_can_validate(audiocaps: list[str], tmp_path: Path)
             vector = encoder(waveform, torch.tensor([waveform.shape[1]])).pooled[0]
         torch.testing.assert_close(heard.features[i, 0], vector * 8**0.5, rtol=0, atol=1e-4)
     assert "cider_d" in train(CLAP, [*audiocaps, *validation], progress=False).metrics
+
+
+def test_clap_itself_can_rank(audiocaps: list[str], tmp_path: Path) -> None:
+    train(CLAP, [*audiocaps, "scorer.clap=clap"], progress=False)
+    assert not (tmp_path / "runs/dac_text_only_clap/scorer").exists()
+    captioner = DiffusionCaptioner.from_pretrained("runs/dac_text_only_clap", "float32")
+    assert type(captioner.scorer) is ClapScorer
+    sound = noise(0.8, rate=8000)
+    result = captioner(sound, sampling_rate=8000)
+    assert result.captions
+    waveform = torch.from_numpy(sound)[None]
+    encoder = load_encoder("htsat", tmp_path / "clap")
+    texts = ClapTextEncoder.from_published(tmp_path / "clap")
+    with torch.no_grad():
+        vector = encoder(waveform, torch.tensor([waveform.shape[1]])).pooled[0]
+    for caption in result.captions:
+        assert caption.parts.audio_text == pytest.approx(
+            float(texts([caption.text])[0] @ vector), abs=1e-4
+        )
 
 
 @pytest.mark.parametrize(
