@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from dac_diffusion.answer_cache import AnswerCache
-from dac_diffusion.captioning.chat_model import CUT_OFF, LocalChatModel
-from dac_diffusion.chat_endpoint import ChatEndpoint, EndpointError, RefusedRequestError
+from dac_diffusion.captioning.chat_model import LocalChatModel
+from dac_diffusion.chat_endpoint import CUT_OFF, ChatEndpoint, EndpointError, RefusedRequestError
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.ranking.error_detection import ERROR_THRESHOLD
 from dac_diffusion.ranking.error_filter import ErrorDetector, error_probabilities

@@ -203,6 +203,14 @@ def test_nonsense_keeps_the_caption(cache: AnswerCache) -> None:
     assert describe(found) == line
 
 
+def test_an_answer_that_was_cut_off_is_not_taken(cache: AnswerCache) -> None:
+    with serving(lambda asked, _: completion(FIXED, "length")) as stub:
+        for _ in range(2):  # the second one from the cache
+            found = corrector(stub.url, cache=cache).correct([FAULTY])
+            assert found == [kept(FAULTY, "the answer broke off")]
+    assert len(stub.asked) == 1
+
+
 def test_what_cannot_be_asked_is_kept() -> None:
     long = "a dog barks and " * 11
     with serving(fixing) as stub:
