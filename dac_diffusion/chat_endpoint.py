@@ -175,7 +175,8 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
+        (parts.hostname or "").encode("idna")  # as resolving it will
+    except ValueError:  # no number as port, an open bracket, an empty or too long part of the host
         usable = False
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
         raise ConfigError(

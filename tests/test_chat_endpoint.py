@@ -255,6 +255,9 @@ def test_stopping_ends_a_wait() -> None:
         "https://a b/v1",
         "https://[::1/v1",
         "https://host/v1\n",
+        "https://api..host/v1",
+        "https://.host/v1",
+        f"https://{'a' * 64}.com/v1",
     ],
 )
 def test_unusable_urls(url: str) -> None:
