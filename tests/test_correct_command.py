@@ -127,6 +127,17 @@ def test_fallbacks_are_said_and_no_error(jsonl: Path, capsys: pytest.CaptureFixt
     ] == before
 
 
+def test_half_a_character_does_not_keep_the_output_from_being_written(
+    jsonl: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(lambda asked, _: completion(f"{FIXED} \ud83d")) as stub:
+        for _ in range(2):  # the second time out of the cache
+            assert correct(jsonl, stub.url) == 0
+            assert "1 kept (1 because the answer had characters that" in capsys.readouterr().out
+    assert len(stub.asked) == 1
+    assert (jsonl.parent / "corrected").read_text().count(FAULTY) == 1
+
+
 def test_an_endpoint_that_refuses_the_key_loses_nothing(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

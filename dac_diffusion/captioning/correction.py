@@ -14,8 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from string import ascii_letters, digits
 from threading import Event
 from typing import TypeAlias
+from unicodedata import normalize
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -43,6 +45,10 @@ MAX_WORDS = 40  # of a caption: more would not fit into an answer of 64 tokens
 REFUSALS_UNTIL_END = 3
 CHANGED_NOTHING = "the model changed nothing"
 _DOUBLE_QUOTES = '"\u201c\u201d\u00ab\u00bb'
+# What an answer may bring into a caption, besides accented Latin letters.
+_USUAL = frozenset(
+    ascii_letters + digits + " .,;:!?-/()&%\u2013\u2014\u2026'\u2018\u2019" + _DOUBLE_QUOTES
+)
 _QUOTES = "'`\u2018\u2019" + _DOUBLE_QUOTES
 _REMARK = re.compile(
     r"(?:i(?:'|\u2019| a)?m (?:sorry|afraid|unable)|sorry\b|i apologi[sz]e\b"
@@ -228,8 +234,11 @@ def _fault(text: str, caption: str) -> str:
         return "the answer was a remark that quotes something"
     if EXAMPLES_OWN in words and EXAMPLES_OWN not in old:
         return "the answer repeated the prompt's example"
-    if any(c.isalpha() and not c.isascii() and c not in caption for c in text):
+    new = set(text) - set(caption) - _USUAL
+    if any(c.isalpha() and not normalize("NFD", c)[0].isascii() for c in new):
         return "the answer had letters that are not English"
+    if not all(c.isalpha() for c in new):  # markup, emoji, half a character pair
+        return "the answer had characters that captions do not have"
     if _REMARK.match(text) and not _REMARK.match(caption):
         return "the answer was a refusal or a remark"
     told = _content(words)
