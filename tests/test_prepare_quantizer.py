@@ -96,6 +96,7 @@ def test_codes_of_a_data_set_by_commands(made: Path, tmp_path: Path) -> None:
         (["--entries", "99"], "only 35 different features were found for 99 entries"),
         (["--steps", "0"], "steps=0: must be at least 1"),
         (["--batch-frames", "0"], "batch_frames=0: must be at least 1"),
+        (["--seed", "-1"], "seed=-1: must be 0 or more, and below 2^63"),
         (["--device", "cuda:99"], "--device cuda:99: this machine has none"),
     ],
 )

@@ -42,13 +42,13 @@ def prepare_soundscapes(
     """
     if scenes < 1:
         raise ConfigError(f"scenes={scenes}: at least one scene must be asked for")
-    folder, name = make_folder(output), CLOTHO_SPLITS[split]
-    check_replaceable(folder / name, (folder / f"soundscapes_{name}.jsonl").exists())
     config = SoundscapeConfig(
         clips=None if clips is None else str(clips),
         seed=seed,
         held_out_labels=tuple(held_out_labels),
     )
+    folder, name = make_folder(output), CLOTHO_SPLITS[split]
+    check_replaceable(folder / name, (folder / f"soundscapes_{name}.jsonl").exists())
     dataset = SoundscapeDataset(config, split)
     table: list[list[str]] = []
     plans: list[str] = []
