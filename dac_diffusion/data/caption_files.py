@@ -128,7 +128,8 @@ def _read_jsonl(path: Path, text: str) -> JsonlFile:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            file.errors.append(_left_out(path, number, number, f"is no JSON ({error})"))
+            fault = f"is no JSON ({error}), where each line should hold one recording"
+            file.errors.append(_left_out(path, number, number, fault))
             continue
         if not _is_utf8(line) or not _is_utf8(json.dumps(row, ensure_ascii=False)):
             file.errors.append(_left_out(path, number, number, "is not UTF-8 text"))
