@@ -50,6 +50,11 @@ def class_of_no_component(folder: Path) -> str:
     return "transformers.pipeline"
 
 
+def unknown_setting(folder: Path) -> str:
+    change_index(folder, "loudness_weight", 0.5)
+    return "does not know (loudness_weight); upgrade dac-diffusion"
+
+
 def without_a_folder(folder: Path) -> str:
     shutil.rmtree(folder / "latent_space")
     return "latent_space"
@@ -122,6 +127,7 @@ def change_index(folder: Path, key: str, value: object) -> None:
         foreign_class,
         unknown_class,
         class_of_no_component,
+        unknown_setting,
         without_a_folder,
         without_weights,
         without_tokenizer,
