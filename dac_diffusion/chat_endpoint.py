@@ -22,6 +22,8 @@ REFUSED_KEY = (401, 403)
 REFUSED_REQUEST = (400, 413, 422)  # too long, filtered, or a setting that the model does not know
 TRY_AGAIN = (408, 409, 425, 429)
 SHOWN_CHARACTERS = 200
+CUT_OFF = "..."  # ends an answer that would have gone on
+ENDED_EARLY = ("length", "content_filter")  # reasons of a server to end an answer
 
 
 class EndpointError(DacError):
@@ -78,6 +80,8 @@ class ChatEndpoint:
 
     def complete(self, system: str, user: str, stop: Event) -> str:
         """The text of the model's answer; "" where it gave none. `stop`, once set, ends waiting.
+
+        An answer that the server cut off, as for max_tokens, ends in "...".
 
         Raises EndpointError where the key is refused, the address is wrong, or all attempts failed;
         RefusedRequestError where only this request was refused.
@@ -171,7 +175,8 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
+        (parts.hostname or "").encode("idna")  # as resolving it will
+    except ValueError:  # no number as port, an open bracket, an empty or too long part of the host
         usable = False
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
         raise ConfigError(
@@ -190,9 +195,10 @@ def _is_this_machine(url: str) -> bool:
 
 
 def _content(body: bytes) -> str:
-    """The text of the first choice."""
+    """The text of the first choice, with "..." where the server cut it off."""
     try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
+        choice = json.loads(body)["choices"][0]
+        content, ending = choice["message"]["content"], choice.get("finish_reason")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         start = body[:60].decode("utf-8", "replace")
         raise _NoCompletionError(f"it begins with {start!r}") from error
@@ -200,7 +206,7 @@ def _content(body: bytes) -> str:
         return ""
     if not isinstance(content, str):
         raise _NoCompletionError("its content is no text")
-    return content
+    return f"{content}{CUT_OFF}" if content and ending in ENDED_EARLY else content
 
 
 def _error_text(error: urllib.error.HTTPError) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from dac_diffusion.errors import DacError
+from dac_diffusion.errors import DacError, DataError
 
 
 @contextmanager
@@ -128,6 +128,22 @@ def _full_disk_explained(path: str | Path) -> Iterator[None]:
 def _cannot_write(path: str | Path, error: OSError) -> DacError:
     reason = error.strerror or str(error)
     return DacError(f"{path}: cannot be written ({reason}); choose a folder you can write to")
+
+
+def check_replaceable(path: str | Path, is_earlier_result: bool) -> None:
+    """Raise DataError for a folder that is neither empty nor an earlier result of the same work.
+
+    For what is written where a user says: it would delete or mix with whatever else is there.
+    """
+    folder = Path(path)
+    if is_earlier_result or not folder.is_dir():
+        return
+    try:
+        is_empty = next(folder.iterdir(), None) is None
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if not is_empty:
+        raise DataError(f"{path}: holds something else; choose another output folder")
 
 
 def make_folder(path: str | Path) -> Path:

@@ -77,6 +77,14 @@ def check_class(folder: Path, class_name: str) -> None:
         )
 
 
+def is_saved(folder: Path, class_name: str) -> bool:
+    """Whether a folder was made by this class's save_pretrained."""
+    try:
+        return read_json(folder / "config.json").get("_class_name") == class_name
+    except CheckpointError:
+        return False
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; raises CheckpointError."""
     try:

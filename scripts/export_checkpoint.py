@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from dac_diffusion.captioning.pretrained import BUILTIN, find_checkpoint
 from dac_diffusion.errors import CheckpointError, DacError
-from dac_diffusion.files import atomic_write, make_folder
+from dac_diffusion.files import atomic_write, check_replaceable, make_folder
 from dac_diffusion.libraries import quiet_libraries
 from dac_diffusion.systems import load_captioner
 
@@ -37,14 +37,20 @@ def export(source: Path, target: Path, settings: dict[str, float], share: bool) 
     """Load a captioner, set its defaults, and save it in bfloat16.
 
     share: leave out the audio encoder, scorer and tokenizer where they are the built-in ones.
+    Raises DataError where a component's folder holds something else than an earlier export.
     """
     captioner = load_captioner(source, "bfloat16")
     captioner.register_to_config(**settings)
+    is_earlier_result = (target / INDEX).exists()
+    folders = [target / name for name in captioner.components]
+    for folder in folders:
+        check_replaceable(folder, is_earlier_result)
     with quiet_libraries():
         captioner.save_pretrained(make_folder(target))
-    for path in target.glob("*/config.json"):
+    for path in (folder / "config.json" for folder in folders):
         # diffusers notes where on this machine the weights came from.
-        _edit(path, lambda content: content.pop("_name_or_path", None))
+        if path.exists():
+            _edit(path, lambda content: content.pop("_name_or_path", None))
     if share:
         leave_out_shared(target)
     if (source / CONFIG).exists():

@@ -6,6 +6,7 @@ The same seed gives the same scenes; each file is named after what it holds.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -13,16 +14,18 @@ import soundfile
 
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig, SoundscapeDataset
 from dac_diffusion.errors import DacError
-from dac_diffusion.files import atomic_folder
+from dac_diffusion.files import atomic_folder, check_replaceable
 
 SEED = 7
 WANTED = ("single", "single", "sequence", "overlap", "background", "sequence_over_background")
+EXAMPLE = re.compile(r"\d_\w+\.ogg")
 DEFAULT_OUTPUT = Path(__file__).parents[1] / "dac_diffusion" / "builtin" / "examples"
 
 
 def write_examples(output: Path) -> list[str]:
     """Write one scene for each entry of WANTED, taking the first that fits; returns the names."""
     dataset = SoundscapeDataset(SoundscapeConfig(seed=SEED), "test")
+    check_replaceable(output, all(EXAMPLE.fullmatch(path.name) for path in output.glob("*")))
     names: list[str] = []
     index = 0
     with atomic_folder(output) as partial:

@@ -50,6 +50,11 @@ def class_of_no_component(folder: Path) -> str:
     return "transformers.pipeline"
 
 
+def unknown_setting(folder: Path) -> str:
+    change_index(folder, "loudness_weight", 0.5)
+    return "does not know (loudness_weight); upgrade dac-diffusion"
+
+
 def without_a_folder(folder: Path) -> str:
     shutil.rmtree(folder / "latent_space")
     return "latent_space"
@@ -122,6 +127,7 @@ def change_index(folder: Path, key: str, value: object) -> None:
         foreign_class,
         unknown_class,
         class_of_no_component,
+        unknown_setting,
         without_a_folder,
         without_weights,
         without_tokenizer,
@@ -193,7 +199,15 @@ def test_settings_that_make_no_sense_are_named(
 
 @pytest.mark.parametrize(
     ("override", "named"),
-    [("loop.max_stepz=3", "loop.max_steps"), ("loop.max_steps=many", "loop.max_steps")],
+    [
+        ("loop.max_stepz=3", "loop.max_steps"),
+        ("loop.max_steps=many", "loop.max_steps"),
+        ("seed=-1", ": seed=-1: must be 0 or more, and below 2^63"),
+        (f"seed={2**63}", "must be 0 or more, and below 2^63"),
+        ("soundscapes.seed=-1", "soundscapes.seed=-1: must be 0 or more"),
+        ("codec.fitting.seed=-1", "codec.fitting.seed=-1: must be 0 or more"),
+        ("codec.fitting.steps=0", "codec.fitting.steps=0: must be at least 1"),
+    ],
 )
 def test_a_wrong_config_key_or_value_is_named(
     override: str, named: str, capsys: pytest.CaptureFixture[str]

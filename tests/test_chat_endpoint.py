@@ -223,6 +223,13 @@ def test_no_text_is_empty_and_an_echoed_key_is_hidden() -> None:
         assert ask(endpoint(stub.url)) == "key ***"
 
 
+@pytest.mark.parametrize("ending", ["length", "content_filter"])
+def test_an_answer_that_the_server_cut_off_is_marked(ending: str) -> None:
+    replies = [completion(text, ending) for text in ("yes, bec", "", None)]
+    with serving(in_turn(*replies)) as stub:
+        assert [ask(endpoint(stub.url)) for _ in replies] == ["yes, bec...", "", ""]
+
+
 def test_stopping_ends_a_wait() -> None:
     stop = threading.Event()
 
@@ -248,6 +255,9 @@ def test_stopping_ends_a_wait() -> None:
         "https://a b/v1",
         "https://[::1/v1",
         "https://host/v1\n",
+        "https://api..host/v1",
+        "https://.host/v1",
+        f"https://{'a' * 64}.com/v1",
     ],
 )
 def test_unusable_urls(url: str) -> None:

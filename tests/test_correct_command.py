@@ -127,6 +127,17 @@ def test_fallbacks_are_said_and_no_error(jsonl: Path, capsys: pytest.CaptureFixt
     ] == before
 
 
+def test_half_a_character_does_not_keep_the_output_from_being_written(
+    jsonl: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(lambda asked, _: completion(f"{FIXED} \ud83d")) as stub:
+        for _ in range(2):  # the second time out of the cache
+            assert correct(jsonl, stub.url) == 0
+            assert "1 kept (1 because the answer had characters that" in capsys.readouterr().out
+    assert len(stub.asked) == 1
+    assert (jsonl.parent / "corrected").read_text().count(FAULTY) == 1
+
+
 def test_an_endpoint_that_refuses_the_key_loses_nothing(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +174,30 @@ def test_where_all_rows_are_bad_nothing_is_written(
     assert "line 3: " in error
     assert error.endswith(f"; {table.parent / 'corrected'} was not written\n")
     assert sorted(path.name for path in table.parent.iterdir()) == ["captions.csv"]
+
+
+def test_of_many_bad_rows_the_first_are_shown(
+    jsonl: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in jsonl.read_text().splitlines()]
+    good = json.dumps(rows[0])
+    printed = json.dumps(rows, indent=1)
+    jsonl.write_text(printed)
+    with serving(fixing) as stub:
+        assert correct(jsonl, stub.url) == 1
+        error = only_error(capsys)
+        assert error.count(": is no JSON (") == 5
+        more = len(printed.splitlines()) - 5
+        end = f"; and {more} more such lines; {jsonl.parent / 'corrected'} was not written\n"
+        assert error.endswith(end)
+        jsonl.write_text(f"{good}\n" + "broken\n" * 7)
+        assert correct(jsonl, stub.url) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[2] for line in lines[:5]] == [
+        f"{jsonl}, line {number}" for number in range(2, 7)
+    ]
+    assert lines[5:] == ["dac-diffusion: error: and 2 more such lines"]
+    assert FIXED in (jsonl.parent / "corrected").read_text()
 
 
 def test_the_published_detector(
@@ -212,6 +247,8 @@ def test_a_model_on_this_machine(
             "the error detector needs c.ckpt (release V0.1",
         ),
         (["--llm", "a", "--output", "no/such/folder"], "no/such does not exist; create it first"),
+        (["--llm", "a", "--output", "."], ".: is a folder; give the name of a file"),
+        (["--llm", "a", "--output", "/"], "/: is a folder; give the name of a file"),
     ],
 )
 def test_wrong_options(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dac_diffusion import files
-from dac_diffusion.errors import AudioError, DacError
-from dac_diffusion.files import atomic_folder, atomic_write
+from dac_diffusion.errors import AudioError, DacError, DataError
+from dac_diffusion.files import atomic_folder, atomic_write, check_replaceable
 
 
 def fail_after(written: int, failure: type[BaseException]) -> None:
@@ -194,3 +194,27 @@ def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     with pytest.raises(DacError, match="is a file"), atomic_folder(tmp_path / "a"):
         pytest.fail("the block must not run")
+
+
+def test_only_empty_folders_and_earlier_results_are_replaced(tmp_path: Path) -> None:
+    check_replaceable(tmp_path / "data", is_earlier_result=False)
+    (tmp_path / "data").mkdir()
+    check_replaceable(tmp_path / "data", is_earlier_result=False)
+    (tmp_path / "data" / ".hidden").write_text("mine")
+    with pytest.raises(DataError) as caught:
+        check_replaceable(tmp_path / "data", is_earlier_result=False)
+    assert str(caught.value) == (
+        f"{tmp_path / 'data'}: holds something else; choose another output folder"
+    )
+    check_replaceable(tmp_path / "data", is_earlier_result=True)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DacError, match=r"cannot be written \(Permission denied\); choose a folder"):
+        check_replaceable(tmp_path, is_earlier_result=False)

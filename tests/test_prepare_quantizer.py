@@ -14,7 +14,7 @@ from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer
 from dac_diffusion.data.feature_cache import FeatureCache
 from dac_diffusion.encoders.loading import load_encoder
 from dac_diffusion.saved_models import load_saved_model
-from tests.data.feature_caches import prepare, save_encoder, write_dataset
+from tests.data.feature_caches import contents, prepare, save_encoder, write_dataset
 from tests.helpers import only_error
 
 SMALL = ("--stages", "3", "--entries", "5", "--steps", "4", "--batch-frames", "12")
@@ -96,6 +96,7 @@ def test_codes_of_a_data_set_by_commands(made: Path, tmp_path: Path) -> None:
         (["--entries", "99"], "only 35 different features were found for 99 entries"),
         (["--steps", "0"], "steps=0: must be at least 1"),
         (["--batch-frames", "0"], "batch_frames=0: must be at least 1"),
+        (["--seed", "-1"], "seed=-1: must be 0 or more, and below 2^63"),
         (["--device", "cuda:99"], "--device cuda:99: this machine has none"),
     ],
 )
@@ -118,3 +119,19 @@ def test_a_folder_that_is_no_cache_and_one_that_is_not_there(
     assert f"{tmp_path}: is no feature cache, it has no index.json" in only_error(capsys)
     assert quantizer(made / "cache", tmp_path / "no/quantizer", "--quiet") == 1
     assert "the folder" in only_error(capsys)
+
+
+def test_only_a_quantizer_is_replaced(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the cache itself, nor another model, which has files of the same names."""
+    prepare(write_dataset(tmp_path / "audio", [1.0]), tmp_path / "cache", made / "encoder")
+    other = save_encoder(tmp_path / "model")
+    for output in (tmp_path / "cache", other, tmp_path):
+        before = contents(output)
+        assert quantizer(made / "cache", output, "--quiet") == 1
+        assert f"{output}: holds something else; choose another output" in only_error(capsys)
+        assert contents(output) == before
+    for seed in ("1", "2"):
+        assert quantizer(made / "cache", tmp_path / "quantizer", "--quiet", "--seed", seed) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"audio", "cache", "model", "quantizer"}

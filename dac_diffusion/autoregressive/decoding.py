@@ -25,6 +25,7 @@ from dac_diffusion.autoregressive.network import (
     start_ids,
 )
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.seeds import check_seed
 
 DecodingMethod = Literal["greedy", "beam", "nucleus", "diverse_beam"]
 
@@ -85,8 +86,7 @@ class DecodingSettings:
         for name in ("diversity_penalty", "no_repeat_ngram"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least 0")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed={self.seed}: must be 0 or more, and below 2^63")
+        check_seed(self.seed)
 
 
 def decode(

@@ -9,14 +9,13 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from dac_diffusion.chat_endpoint import EndpointError
+from dac_diffusion.chat_endpoint import CUT_OFF, EndpointError
 from dac_diffusion.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_NEW_TOKENS = 64
-CUT_OFF = "..."  # ends an answer that would have gone on
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,19 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from string import ascii_letters, digits
 from threading import Event
 from typing import TypeAlias
+from unicodedata import normalize
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from dac_diffusion.answer_cache import AnswerCache
-from dac_diffusion.captioning.chat_model import CUT_OFF, LocalChatModel
-from dac_diffusion.chat_endpoint import ChatEndpoint, EndpointError, RefusedRequestError
+from dac_diffusion.asking import ask_all
+from dac_diffusion.captioning.chat_model import LocalChatModel
+from dac_diffusion.chat_endpoint import CUT_OFF, ChatEndpoint
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.ranking.error_detection import ERROR_THRESHOLD
 from dac_diffusion.ranking.error_filter import ErrorDetector, error_probabilities
@@ -40,9 +42,12 @@ SYSTEM_PROMPT = (
 )
 EXAMPLES_OWN = "tin"  # the word of its example that nothing else would bring into a caption
 MAX_WORDS = 40  # of a caption: more would not fit into an answer of 64 tokens
-REFUSALS_UNTIL_END = 3
 CHANGED_NOTHING = "the model changed nothing"
 _DOUBLE_QUOTES = '"\u201c\u201d\u00ab\u00bb'
+# What an answer may bring into a caption, besides accented Latin letters.
+_USUAL = frozenset(
+    ascii_letters + digits + " .,;:!?-/()&%\u2013\u2014\u2026'\u2018\u2019" + _DOUBLE_QUOTES
+)
 _QUOTES = "'`\u2018\u2019" + _DOUBLE_QUOTES
 _REMARK = re.compile(
     r"(?:i(?:'|\u2019| a)?m (?:sorry|afraid|unable)|sorry\b|i apologi[sz]e\b"
@@ -123,37 +128,16 @@ class Corrector:
                 found[caption] = read_answer(self.cache[self._key(caption)], caption)
             else:
                 left.append(caption)
-        asking = _Asking()
-        return found | self._ask_all(left, asking, progress), asking.unanswered
+        hidden = None if progress is None else not progress
+        with tqdm(total=len(left), unit="caption", disable=hidden) as bar:
+            asked = ask_all(left, self._ask, self.concurrency, on_asked=bar.update)
+        unanswered = set(left) - asked.answers.keys()
+        for caption in unanswered:
+            found[caption] = "", asked.refused.get(caption, str(asked.trouble))
+        return found | asked.answers, unanswered
 
-    def _ask_all(
-        self, captions: list[str], asking: _Asking, progress: bool | None
-    ) -> dict[str, tuple[str, str]]:
-        pool = ThreadPoolExecutor(self.concurrency)
-        try:
-            results = pool.map(lambda caption: self._ask(caption, asking), captions)
-            hidden = None if progress is None else not progress
-            bar = tqdm(results, total=len(captions), unit="caption", disable=hidden)
-            return dict(zip(captions, bar, strict=True))
-        finally:
-            asking.stop.set()  # an interrupt ends waiting for an endpoint
-            pool.shutdown(cancel_futures=True)
-
-    def _ask(self, caption: str, asking: _Asking) -> tuple[str, str]:
-        if asking.stop.is_set():
-            return asking.left_out(caption, asking.trouble)
-        try:
-            answer = self.model.complete(SYSTEM_PROMPT, caption, asking.stop)
-        except RefusedRequestError as error:
-            asking.refused += 1
-            if not asking.answered and asking.refused >= REFUSALS_UNTIL_END:
-                # A wrong setting rather than the captions: do not ask thousands of times.
-                asking.end(str(error))
-            return asking.left_out(caption, str(error))
-        except EndpointError as error:
-            asking.end(str(error))
-            return asking.left_out(caption, asking.trouble)
-        asking.answered += 1
+    def _ask(self, caption: str, stop: Event) -> tuple[str, str]:
+        answer = self.model.complete(SYSTEM_PROMPT, caption, stop)
         if self.cache is not None:
             notes = {"caption": caption, "model": _model_names(self.model)[0]}
             self.cache.add(self._key(caption), answer, notes)
@@ -171,26 +155,6 @@ def check_settings(threshold: float, concurrency: int) -> None:
         raise ConfigError(f"threshold {threshold}: must be from 0 to 1")
     if concurrency < 1:
         raise ConfigError(f"concurrency {concurrency}: give at least 1")
-
-
-@dataclass
-class _Asking:
-    """How the questions of one call go; once there is trouble, nothing more is asked."""
-
-    stop: Event = field(default_factory=Event)
-    trouble: str = ""
-    answered: int = 0
-    refused: int = 0
-    unanswered: set[str] = field(default_factory=set)
-
-    def left_out(self, caption: str, why: str) -> tuple[str, str]:
-        """A caption that the model gave no answer to, and the note that says why."""
-        self.unanswered.add(caption)
-        return "", why
-
-    def end(self, trouble: str) -> None:
-        self.trouble = self.trouble or trouble
-        self.stop.set()
 
 
 def _model_names(model: ChatModel) -> list[str]:
@@ -228,8 +192,11 @@ def _fault(text: str, caption: str) -> str:
         return "the answer was a remark that quotes something"
     if EXAMPLES_OWN in words and EXAMPLES_OWN not in old:
         return "the answer repeated the prompt's example"
-    if any(c.isalpha() and not c.isascii() and c not in caption for c in text):
+    new = set(text) - set(caption) - _USUAL
+    if any(c.isalpha() and not normalize("NFD", c)[0].isascii() for c in new):
         return "the answer had letters that are not English"
+    if not all(c.isalpha() for c in new):  # markup, emoji, half a character pair
+        return "the answer had characters that captions do not have"
     if _REMARK.match(text) and not _REMARK.match(caption):
         return "the answer was a refusal or a remark"
     told = _content(words)

@@ -26,6 +26,7 @@ from dac_diffusion.diffusion.likelihood import denoising_log_likelihood
 from dac_diffusion.diffusion.sampling import sample_latents
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.seeds import check_seed
 from dac_diffusion.text.repeats import collapse_repeats
 from dac_diffusion.text.tokenizer import first_word_position
 
@@ -58,8 +59,7 @@ class DrawSettings:
             )
         if not 1 <= self.num_steps <= most_steps:
             raise ConfigError(f"num_steps={self.num_steps}: must be 1 to {most_steps}")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed={self.seed}: must be 0 or more, and below 2^63")
+        check_seed(self.seed)
         if not np.isfinite(self.guidance_scale):
             raise ConfigError(f"guidance_scale={self.guidance_scale}: must be finite")
         if not (np.isfinite(self.initial_noise_scale) and self.initial_noise_scale >= 0):

@@ -25,6 +25,7 @@ from dac_diffusion.saved_models import (
 BUILTIN = "builtin"
 BUILTIN_AUTOREGRESSIVE = "builtin-autoregressive"
 INDEX_FILE = "model_index.json"
+CAPTIONERS = ("DiffusionCaptioner", "AutoregressiveCaptioner")
 # The only places from which a checkpoint may name a class: loading one runs no code of its own.
 LIBRARIES = re.compile(r"(dac_diffusion(\.\w+)*|diffusers|transformers)")
 ON_HUB = HubFiles(
@@ -73,10 +74,11 @@ def load_components(
     Raises CheckpointError, naming the file, where anything is missing, damaged or not ours.
     """
     index = read_json(folder / INDEX_FILE)
-    if index.get("_class_name") != class_name:
+    found = index.get("_class_name")
+    if found != class_name:
+        wanted = "captioner of that kind" if found in CAPTIONERS else "checkpoint of dac-diffusion"
         raise CheckpointError(
-            f"{folder / INDEX_FILE}: describes a {index.get('_class_name')}, not a "
-            f"{class_name}; give a checkpoint of dac-diffusion"
+            f"{folder / INDEX_FILE}: describes a {found}, not a {class_name}; give a {wanted}"
         )
     classes = {name: _component_class(folder, name, index) for name in names}
     folders = {name: _component_folder(folder, name, index) for name in names}

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer, nearest_entries
 from dac_diffusion.errors import ConfigError, DataError
+from dac_diffusion.seeds import check_seed
 
 # Vectors that the first entries are drawn from: for each entry, and at least.
 SAMPLE_PER_ENTRY, SMALLEST_SAMPLE = 16, 4096
@@ -42,6 +43,12 @@ class QuantizerFitting:
     steps: int = 50
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError for values that make no sense."""
+        if self.steps < 1:
+            raise ConfigError(f"steps={self.steps}: must be at least 1")
+        check_seed(self.seed)
+
 
 @torch.no_grad()
 def fit_quantizer(
@@ -55,12 +62,9 @@ def fit_quantizer(
     batches: in random order, and iterable again and again (a list, or an object with __iter__);
     steps go on where the one before stopped, and start anew at the end. One batch is held at a
     time. Returns the share of the variance that is left after each stage, of batches like these.
-    Raises DataError for features that are none, too few, of another width or not finite,
-    ConfigError for settings that make no sense.
+    Raises DataError for features that are none, too few, of another width or not finite.
     """
     fitting = fitting or QuantizerFitting()
-    if fitting.steps < 1:
-        raise ConfigError(f"steps={fitting.steps}: must be at least 1")
     stream = _endless(batches, quantizer)
     generator = torch.Generator().manual_seed(fitting.seed)
     if quantizer.config.normalise:

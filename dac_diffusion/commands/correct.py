@@ -13,6 +13,8 @@ from dac_diffusion.ranking.detectors import RULES, load_detector
 if TYPE_CHECKING:
     from dac_diffusion.captioning.correction import ChatModel
 
+ERRORS_SHOWN = 5
+
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Describe the command."""
@@ -58,10 +60,13 @@ def run(arguments: argparse.Namespace) -> list[str]:
     check_settings(arguments.threshold, arguments.concurrency)
     device = choose_device(arguments.device)
     file = read_caption_file(arguments.input)
-    if not file.rows and file.errors:
-        raise DataError("; ".join(file.errors) + f"; {arguments.output} was not written")
-    cache = arguments.cache or arguments.output.with_suffix(".cache.jsonl")
-    with atomic_write(arguments.output) as output, AnswerCache(cache) as kept:
+    errors = _first(file.errors)
+    if not file.rows and errors:
+        raise DataError("; ".join(errors) + f"; {arguments.output} was not written")
+    with (
+        atomic_write(arguments.output) as output,  # before its name is used: it may be a folder's
+        AnswerCache(arguments.cache or arguments.output.with_suffix(".cache.jsonl")) as kept,
+    ):
         corrector = Corrector(
             load_detector(
                 arguments.detector,
@@ -79,13 +84,20 @@ def run(arguments: argparse.Namespace) -> list[str]:
         file.write(output)
     print(describe(corrections))
     unanswered = [correction.note for correction in corrections if not correction.answered]
-    if not unanswered:
-        return file.errors
-    return [
-        *file.errors,
-        f"{arguments.output}: {len(unanswered)} captions stayed as they were, because the model "
-        f"gave no answer ({unanswered[0]}); the same command asks for these again",
-    ]
+    if unanswered:
+        errors.append(
+            f"{arguments.output}: {len(unanswered)} captions stayed as they were, because the "
+            f"model gave no answer ({unanswered[0]}); the same command asks for these again"
+        )
+    return errors
+
+
+def _first(errors: list[str]) -> list[str]:
+    """The first few, and how many there are: a file of another kind has one in every line."""
+    shown = errors[:ERRORS_SHOWN]
+    if len(errors) > ERRORS_SHOWN:
+        shown.append(f"and {len(errors) - ERRORS_SHOWN} more such lines")
+    return shown
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

@@ -166,11 +166,14 @@ def run_features(arguments: argparse.Namespace) -> list[str]:
 def run_quantizer(arguments: argparse.Namespace) -> list[str]:
     """Write the quantiser and say what each stage leaves; every failure ends the run."""
     from dac_diffusion.codecs.quantizer_fitting import QuantizerFitting
+    from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer
     from dac_diffusion.commands.caption import choose_device
     from dac_diffusion.data.feature_cache import FeatureCache
     from dac_diffusion.data.feature_quantizer import fit_quantizer_on_cache
-    from dac_diffusion.files import atomic_folder
+    from dac_diffusion.files import atomic_folder, check_replaceable
+    from dac_diffusion.saved_models import is_saved
 
+    check_replaceable(arguments.output, is_saved(arguments.output, ResidualQuantizer.__name__))
     # Around the work, so that a folder that cannot be written is known before it.
     with atomic_folder(arguments.output) as partial:
         quantizer, left = fit_quantizer_on_cache(

@@ -101,19 +101,20 @@ def _read_csv(path: Path, text: str) -> CsvFile:
         )
     file = CsvFile(columns, [], [])
     while True:
+        first = reader.line_num + 1
         try:
             row = next(reader)
         except StopIteration:
             return file
         except csv.Error as error:
             fault = f"is no CSV ({error}); check its double quotes"
-            file.errors.append(_left_out(path, reader.line_num, fault))
+            file.errors.append(_left_out(path, first, reader.line_num, fault))
             continue
         if row and len(row) != len(columns):
             fault = f"{len(row)} columns where the first line has {len(columns)}"
-            file.errors.append(_left_out(path, reader.line_num, fault))
+            file.errors.append(_left_out(path, first, reader.line_num, fault))
         elif row and not _is_utf8("".join(row)):
-            file.errors.append(_left_out(path, reader.line_num, "is not UTF-8 text"))
+            file.errors.append(_left_out(path, first, reader.line_num, "is not UTF-8 text"))
         elif row:
             file.rows.append(row)
 
@@ -127,13 +128,14 @@ def _read_jsonl(path: Path, text: str) -> JsonlFile:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            file.errors.append(_left_out(path, number, f"is no JSON ({error})"))
+            fault = f"is no JSON ({error}), where each line should hold one recording"
+            file.errors.append(_left_out(path, number, number, fault))
             continue
         if not _is_utf8(line) or not _is_utf8(json.dumps(row, ensure_ascii=False)):
-            file.errors.append(_left_out(path, number, "is not UTF-8 text"))
+            file.errors.append(_left_out(path, number, number, "is not UTF-8 text"))
         elif not _is_clip(row):
             fault = 'should be an object with a "file_name" and "captions", each with a "text"'
-            file.errors.append(_left_out(path, number, fault))
+            file.errors.append(_left_out(path, number, number, fault))
         else:
             file.rows.append(row)
     return file
@@ -157,5 +159,10 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _left_out(path: Path, line: int, fault: str) -> str:
-    return f"{path}, line {line}: {fault}; this row was left out"
+def _left_out(path: Path, first: int, last: int, fault: str) -> str:
+    if first == last:
+        return f"{path}, line {first}: {fault}; this row was left out"
+    return (
+        f"{path}, lines {first} to {last}: are one row, as line {first} opens a double quote that "
+        f"it does not close: {fault}; these lines were left out; close it if it should end there"
+    )

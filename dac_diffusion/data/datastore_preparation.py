@@ -15,6 +15,7 @@ from dac_diffusion.data.tables import read_captions
 from dac_diffusion.errors import DataError
 from dac_diffusion.files import make_folder
 from dac_diffusion.retrieval.datastore import CaptionDatastore
+from dac_diffusion.retrieval.store_files import check_folder
 from dac_diffusion.text.words import tokenize
 
 TEXTS_AT_ONCE = 256
@@ -45,10 +46,11 @@ def prepare_datastore(
     tokenizer, longest_tokens: longer captions are left out (RECAP: 50 tokens of GPT-2). Clips have
     the names that the readers of data sets give them, by which a clip's own captions are excluded.
 
-    Raises DataError for a table that cannot be read, or where no caption is left; DacError where
-    the folder cannot be written; MissingExtraError without faiss.
+    Raises DataError for a table that cannot be read, where no caption is left, or where the folder
+    holds other things; DacError where it cannot be written; MissingExtraError without faiss.
     """
     make_folder(Path(folder).parent)  # so that what cannot be written fails at once
+    check_folder(folder)
     captions: dict[str, list[str]] = {}
     for table in tables:
         for clip, own in read_captions(table).items():

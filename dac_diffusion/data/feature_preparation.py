@@ -39,7 +39,9 @@ from dac_diffusion.data.feature_jobs import Place, ShardJob, run_jobs
 from dac_diffusion.data.feature_shards import AudioFile, Shard, features_type, read_shard
 from dac_diffusion.data.published.dataset import CaptionDataset
 from dac_diffusion.errors import ConfigError, DacError, DataError
-from dac_diffusion.files import atomic_write, make_folder
+from dac_diffusion.files import atomic_write, check_replaceable, make_folder
+
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,13 @@ def prepare_features(
     """Encode every recording of a data set into the folder `output`, but for those already there.
 
     Raises ConfigError for settings that make no sense, CheckpointError for weights that cannot be
-    loaded, DataError for a folder made with another encoder or where no recording can be encoded,
-    DacError where the folder cannot be written or another run writes there.
+    loaded, DataError for a folder with other things or made with another encoder, or where no
+    recording can be encoded, DacError where the folder cannot be written or another run writes
+    there.
     """
     _check(settings)
+    begun = (Path(output) / name for name in (ENCODER_FILE, LOCK_FILE))
+    check_replaceable(output, any(path.exists() for path in begun))
     folder = make_folder(output)
     encoder = load_frozen_encoder(settings)
     description = describe_encoder(settings.encoder, encoder)
@@ -106,7 +111,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    lock = folder / ".lock"
+    lock = folder / LOCK_FILE
     try:
         lock.touch()
     except OSError as error:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
 from dac_diffusion.errors import ConfigError
-from dac_diffusion.saved_models import load_saved_model
+from dac_diffusion.saved_models import is_saved, load_saved_model
 
 EncoderName = Literal["small", "beats", "ced", "htsat", "laion_clap", "mel", "codes", "paired"]
 
@@ -48,7 +47,7 @@ def load_encoder(
             "features are in it; remove it"
         )
     cls = encoder_class(name)
-    if name != "small" and _is_saved(Path(weights), cls.__name__):
+    if name != "small" and is_saved(Path(weights), cls.__name__):
         given = {"window_seconds": window_seconds, "frequency_pooling": frequency_pooling}
         settings = {key: value for key, value in given.items() if value is not None}
         encoder = load_saved_model(cls, Path(weights), settings)
@@ -152,12 +151,3 @@ def encoder_class(name: str) -> Any:
         return PairedEncoder
     names = ", ".join(get_args(EncoderName))
     raise ConfigError(f"encoder={name!r} is unknown: use one of {names}")
-
-
-def _is_saved(folder: Path, class_name: str) -> bool:
-    """Whether a folder was made by this class's save_pretrained."""
-    try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("_class_name") == class_name

@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from threading import Event
@@ -21,8 +20,9 @@ from urllib.parse import urlsplit
 
 from dac_diffusion import __version__
 from dac_diffusion.answer_cache import AnswerCache
+from dac_diffusion.asking import ask_all
 from dac_diffusion.chat_endpoint import ChatEndpoint, EndpointError, RefusedRequestError
-from dac_diffusion.errors import ConfigError, DacError
+from dac_diffusion.errors import ConfigError
 from dac_diffusion.text.words import tokenize
 
 # Any change to the texts below needs a new version: it is part of the cache's keys.
@@ -56,7 +56,6 @@ NOTE = (
 )
 GRADES = ("score", "correctness", "completeness", "fluency")
 ANSWERS_PER_CAPTION = 3
-REFUSALS_UNTIL_END = 3
 CHARACTERS_PER_TOKEN = 4
 # Around the two texts of a request; the answer is like the form at the end of the prompt.
 ANSWER_CHARACTERS = 64
@@ -74,10 +73,6 @@ class Verdict:
 
 
 NO_WORDS = Verdict(0.0, 0.0, 0.0, 0.0)
-
-
-class MalformedAnswerError(DacError):
-    """The judge answered several times without the four grades."""
 
 
 @dataclass(frozen=True)
@@ -157,15 +152,21 @@ def judge(
     if concurrency < 1:
         raise ConfigError(f"concurrency {concurrency}: give at least 1")
     left = _unanswered(captions, endpoint, cache)
-    try:
-        works = any(_kept(cache_key(caption, endpoint), cache) for caption in captions)
-        failed = _ask_all(left, endpoint, cache, concurrency, works, on_answer)
-    except EndpointError as error:
+    asked = ask_all(
+        left,
+        lambda key, stop: _ask(key, left[key], endpoint, cache, stop),
+        concurrency,
+        works=any(_kept(cache_key(caption, endpoint), cache) for caption in captions),
+        on_asked=on_answer,
+    )
+    if asked.trouble is not None:
+        place = f"{endpoint.place}: " if isinstance(asked.trouble, RefusedRequestError) else ""
         kept = sum(_kept(key, cache) is not None for key in left)
         raise EndpointError(
-            f"{error}; {kept} of {len(left)} new verdicts are kept in {cache.path}, and the same "
-            "command goes on from there"
-        ) from error
+            f"{place}{asked.trouble}; {kept} of {len(left)} new verdicts are kept in {cache.path}, "
+            "and the same command goes on from there"
+        ) from asked.trouble
+    failed = asked.answers | asked.refused
     verdicts: list[Verdict | None] = []
     failures = {}
     for caption in captions:
@@ -248,49 +249,14 @@ def _kept(key: str, cache: AnswerCache) -> Verdict | None:
     return parse_verdict(cache[key]) if key in cache else None
 
 
-def _ask_all(
-    left: dict[str, JudgedCaption],
-    endpoint: ChatEndpoint,
-    cache: AnswerCache,
-    concurrency: int,
-    works: bool,
-    on_answer: Callable[[], object] | None,
-) -> dict[str, str]:
-    """Fill the cache; returns the keys without a verdict, with the reasons.
-
-    works: whether the endpoint is known to answer, so that a refusal is the caption's fault.
-    """
-    failed: dict[str, str] = {}
-    stop = Event()
-    with ThreadPoolExecutor(concurrency) as pool:
-        keys = {pool.submit(_ask, key, left[key], endpoint, cache, stop): key for key in left}
-        try:
-            for done in as_completed(keys):
-                error = done.exception()
-                if isinstance(error, (MalformedAnswerError, RefusedRequestError)):
-                    failed[keys[done]] = str(error)
-                elif error is not None:
-                    raise error
-                works = works or not isinstance(error, RefusedRequestError)
-                if not works and len(failed) >= REFUSALS_UNTIL_END:
-                    # A wrong setting rather than the captions: do not ask thousands of times.
-                    raise EndpointError(f"{endpoint.place}: {error}")
-                if on_answer is not None:
-                    on_answer()
-        finally:
-            # Requests on their way are paid for: they end, and their answers are kept.
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-    return failed
-
-
 def _ask(
     key: str, caption: JudgedCaption, endpoint: ChatEndpoint, cache: AnswerCache, stop: Event
-) -> None:
+) -> str:
+    """Put a verdict into the cache; returns "", or why there is none."""
     answer = ""
     for attempt in range(ANSWERS_PER_CAPTION):
         if stop.is_set():
-            return
+            break
         question = user_prompt(caption) + (REMINDER if attempt else "")
         answer = endpoint.complete(SYSTEM_PROMPT, question, stop)
         verdict = parse_verdict(answer)
@@ -303,6 +269,6 @@ def _ask(
                 **asdict(verdict),
             }
             cache.add(key, answer, notes)
-            return
+            return ""
     shown = " ".join(answer.split())[:80]
-    raise MalformedAnswerError(f"{ANSWERS_PER_CAPTION} answers without the four grades: {shown!r}")
+    return f"{ANSWERS_PER_CAPTION} answers without the four grades: {shown!r}"

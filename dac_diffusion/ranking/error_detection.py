@@ -93,6 +93,11 @@ class FluencyErrorDetector:
                 f"{self.checkpoint}: is no error detector that fits {self.encoder} "
                 f"({type(error).__name__}: {error}); download it again, with the encoder's files"
             ) from error
+        if tokenizer.get_vocab_size() != config.vocab_size:
+            raise CheckpointError(
+                f"{self.encoder / 'vocab.txt'}: has {tokenizer.get_vocab_size()} pieces, but "
+                f"config.json beside it says {config.vocab_size}; copy both from the same model"
+            )
         tokenizer.enable_truncation(MAX_PIECES)
         tokenizer.enable_padding()
         return encoder.eval().to(self.device), classifier.to(self.device), tokenizer

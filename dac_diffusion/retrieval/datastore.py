@@ -26,7 +26,13 @@ from torch import Tensor, nn
 from dac_diffusion.errors import DataError
 from dac_diffusion.files import atomic_folder
 from dac_diffusion.retrieval.caption_lines import CaptionLines
-from dac_diffusion.retrieval.store_files import AGAIN, import_faiss, read_files, write_files
+from dac_diffusion.retrieval.store_files import (
+    AGAIN,
+    check_folder,
+    import_faiss,
+    read_files,
+    write_files,
+)
 from dac_diffusion.text.tokenizer import normalise_caption
 
 QUERIES_AT_ONCE = 256
@@ -96,8 +102,9 @@ class CaptionDatastore:
     def save(self, folder: str | Path) -> None:
         """Write the datastore as a folder, in place of an older one.
 
-        Raises DacError where that cannot be written.
+        Raises DacError where that cannot be written, DataError where the folder holds other things.
         """
+        check_folder(folder)
         with atomic_folder(folder) as partial:
             write_files(partial, self._index, self._lines, self.space)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dac_diffusion.errors import DataError, MissingExtraError
+from dac_diffusion.files import check_replaceable
 from dac_diffusion.retrieval.caption_lines import CaptionLines
 
 VERSION = 1
@@ -15,6 +16,11 @@ VECTORS_FILE, CAPTIONS_FILE, HEAD_FILE = "vectors.faiss", "captions.jsonl", "dat
 FLAT_INNER_PRODUCT = b"IxFI"  # how faiss begins the file of an IndexFlatIP
 CHUNK = 1 << 20
 AGAIN = "make the datastore again with `dac-diffusion prepare datastore`"
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise DataError where a datastore written to `folder` would delete anything but another."""
+    check_replaceable(folder, (Path(folder) / HEAD_FILE).exists())
 
 
 def write_files(folder: Path, index: Any, lines: CaptionLines, space: str) -> None:

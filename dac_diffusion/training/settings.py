@@ -13,6 +13,7 @@ from dac_diffusion.data.published.loading import DatasetName
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.encoders.loading import EncoderName
+from dac_diffusion.seeds import check_seed
 from dac_diffusion.training.autoregressive import DecodingConfig
 from dac_diffusion.training.captioner import CaptionerTrainingConfig, SamplingConfig
 from dac_diffusion.training.clap_ranking import check_clap_ranking
@@ -224,7 +225,8 @@ class TrainingConfig:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=10000))
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for settings that contradict each other."""
+        """Raise ConfigError for settings that contradict each other or make no sense."""
+        check_seed(self.seed)
         check_clap_ranking(self)
         if self.text_only.enabled:
             check_text_only(self)

@@ -22,6 +22,7 @@ from tests.metrics.stub_endpoint import KEY, Asked, Reply, completion, endpoint,
 FAULTY = "a dog while birds sing"
 GOOD = "rain falls on a roof"
 FIXED = "a dog barks while birds sing"
+STRANGE = "the answer had characters that captions do not have"
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +116,8 @@ def test_nothing_is_asked_where_nothing_is_wrong() -> None:
         (f"{FAULTY} ==> {FIXED}", FIXED),
         (f"A dog, while birds sing. ==> {FIXED}", FIXED),
         ("a dog\u2019s bark while birds sing", "a dog\u2019s bark while birds sing"),
+        ("A dog barks (2/3); birds sing!",) * 2,
+        ("a dog barks while birds sing in a café",) * 2,
     ],
 )
 def test_answers_that_are_taken(answer: str, text: str) -> None:
@@ -137,7 +140,11 @@ def test_answers_that_are_taken(answer: str, text: str) -> None:
         (f"\u201c{FIXED}\u201d", "the answer stood in quotation marks"),
         ("собака лает", "the answer had letters that are not English"),
         ("一只狗叫 dog", "the answer had letters that are not English"),
-        ("a dög barks", "the answer had letters that are not English"),
+        ("a \u0111og barks", "the answer had letters that are not English"),
+        *(
+            (f"a dog barks{sign} while birds sing", STRANGE)
+            for sign in ("\ud83d", "\ufffd", "\0", "\t", "\U0001f415", "**", " <br>", "\u200b", "_")
+        ),
         ("I'm sorry, but a dog does not sing.", "the answer was a refusal or a remark"),
         ("I cannot do that, dog", "the answer was a refusal or a remark"),
         ("I can\u2019t help with a dog", "the answer was a refusal or a remark"),
@@ -175,6 +182,7 @@ def test_what_the_caption_has_itself_is_no_fault() -> None:
         "people talk in a café",
         "",
     )
+    assert read_answer("**Hund* \u5b57 bellt im Haus", "**Hund* \u5b57 bellen im Haus")[1] == ""
     assert read_answer("Sorry is what a man says", "sorry is what man says")[1] == ""
 
 
@@ -201,6 +209,14 @@ def test_nonsense_keeps_the_caption(cache: AnswerCache) -> None:
         "1 because the answer stood in quotation marks)"
     )
     assert describe(found) == line
+
+
+def test_an_answer_that_was_cut_off_is_not_taken(cache: AnswerCache) -> None:
+    with serving(lambda asked, _: completion(FIXED, "length")) as stub:
+        for _ in range(2):  # the second one from the cache
+            found = corrector(stub.url, cache=cache).correct([FAULTY])
+            assert found == [kept(FAULTY, "the answer broke off")]
+    assert len(stub.asked) == 1
 
 
 def test_what_cannot_be_asked_is_kept() -> None:

@@ -114,6 +114,30 @@ def test_bad_rows_of_a_csv_are_left_out_and_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        (
+            ['b.wav,"rain', "c.wav,wind", "d.wav,hail"],
+            "is no CSV (unexpected end of data); ",
+        ),
+        (['b.wav,"rain', "c.wav,wind", 'd.wav,"hail"'], "is no CSV (',' expected after"),
+        (['b.wav,"rain', "c.wav,wind", 'd.wav",hail'], "3 columns where the first line has 2"),
+    ],
+)
+def test_rows_that_a_stray_quote_swallows_are_all_named(
+    tmp_path: Path, lines: list[str], fault: str
+) -> None:
+    path = tmp_path / "captions.csv"
+    path.write_text("\n".join(["file_name,caption_predicted", "a.wav,rain", *lines]) + "\n")
+    file = read_caption_file(path)
+    assert file.texts() == ["rain"]
+    (error,) = file.errors
+    start = f"{path}, lines 3 to 5: are one row, as line 3 opens a double quote that it does not "
+    assert error.startswith(f"{start}close: {fault}")
+    assert error.endswith("; these lines were left out; close it if it should end there")
+
+
+@pytest.mark.parametrize(
     ("content", "problem"),
     [
         (None, "cannot be read (No such file or directory)"),

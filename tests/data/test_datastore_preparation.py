@@ -82,3 +82,16 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(
     with pytest.raises(DacError, match="cannot be created"):
         prepare_datastore(tables, embed, "", folder, TOKENIZER, progress=False)
     assert embed.asked == []
+
+
+def test_other_folders_are_not_replaced(tmp_path: Path, tables: list[Path]) -> None:
+    embed = LetterCounts()
+    with pytest.raises(DataError, match=r"holds something else; choose another output folder"):
+        prepare_datastore(tables, embed, "", tmp_path, TOKENIZER, progress=False)
+    assert embed.asked == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audiocaps.csv", "clotho.csv"]
+    for texts in (tables[:1], tables):
+        made = prepare_datastore(texts, embed, "", tmp_path / "s", TOKENIZER, progress=False)
+    assert len(CaptionDatastore.open(tmp_path / "s")) == len(made.datastore) == 5
+    with pytest.raises(DataError, match="holds something else"):
+        made.datastore.save(tmp_path)

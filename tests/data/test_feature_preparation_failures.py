@@ -204,3 +204,16 @@ def test_folders_and_weights_that_cannot_be_used(
     (tmp_path / "cache/encoder.json").write_text("{}")
     with pytest.raises(DataError, match=r"encoder\.json: is of version None, this installation"):
         prepare(dataset, tmp_path / "cache", weights)
+
+
+def test_a_folder_of_other_things_is_refused(
+    dataset: CaptionDataset, weights: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "website"
+    (output / "shards/.begun.partial").mkdir(parents=True)
+    (output / "index.json").write_text("mine")
+    with pytest.raises(DataError, match="website: holds something else; choose another output"):
+        prepare(dataset, output, weights)
+    assert sorted(path.name for path in output.iterdir()) == ["index.json", "shards"]
+    assert (output / "shards/.begun.partial").is_dir()
+    assert (output / "index.json").read_text() == "mine"

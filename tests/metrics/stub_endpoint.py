@@ -47,10 +47,11 @@ class Asked:
         return int(json.loads(self.user.split("\n\n")[0])["candidate"].split()[-1])
 
 
-def completion(content: str | None) -> Reply:
+def completion(content: str | None, ending: str = "stop") -> Reply:
     """A well-formed answer of the protocol."""
     message = {"role": "assistant", "content": content}
-    body = {"object": "chat.completion", "choices": [{"index": 0, "message": message}]}
+    choice = {"index": 0, "message": message, "finish_reason": ending}
+    body = {"object": "chat.completion", "choices": [choice]}
     return Reply(json.dumps(body).encode())
 
 

@@ -67,6 +67,19 @@ def test_missing_files_are_named_with_the_way_out(detector: FluencyErrorDetector
     assert len(detector.missing()) == 2
 
 
+@pytest.mark.parametrize("change", [1, -1])
+def test_pieces_of_another_model_are_refused(detector: FluencyErrorDetector, change: int) -> None:
+    path = detector.encoder / "vocab.txt"
+    pieces = path.read_text().split()
+    path.write_text("\n".join([*pieces, "cat"][: len(pieces) + change]) + "\n")
+    with pytest.raises(CheckpointError) as caught:
+        detector.probabilities(["a dog"])
+    assert str(caught.value) == (
+        f"{path}: has {len(pieces) + change} pieces, but config.json beside it says {len(pieces)}; "
+        "copy both from the same model"
+    )
+
+
 def test_a_damaged_or_unsafe_checkpoint_is_refused(
     tmp_path: Path, detector: FluencyErrorDetector
 ) -> None:

@@ -37,6 +37,26 @@ def test_a_training_run_becomes_a_bfloat16_checkpoint(tmp_path: Path) -> None:
     assert (target / "config.yaml").read_text() == "seed: 0\n"
 
 
+def test_folders_of_others_in_the_target_stay_as_they_are(tmp_path: Path) -> None:
+    source, target = tmp_path / "run", tmp_path / "models"
+    tiny_captioner().save_pretrained(source)
+    (target / "bert").mkdir(parents=True)
+    config = '{"_name_or_path": "mine"}'
+    (target / "bert" / "config.json").write_text(config)
+    for _ in range(2):  # the second time over an earlier export
+        assert run(source, target).returncode == 0
+    assert (target / "bert" / "config.json").read_text() == config
+    (tmp_path / "other" / "encoder").mkdir(parents=True)
+    (tmp_path / "other" / "encoder" / "mine").write_text("precious")
+    done = run(source, tmp_path / "other")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"export_checkpoint: error: {tmp_path / 'other' / 'encoder'}: holds something else; "
+        "choose another output folder\n"
+    )
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["encoder"]
+
+
 def test_a_missing_run_is_an_error_of_one_line(tmp_path: Path) -> None:
     done = run(tmp_path / "nowhere", tmp_path / "kept")
     assert done.returncode == 1

@@ -6,6 +6,8 @@ from types import ModuleType
 import pytest
 import soundfile
 
+from dac_diffusion.errors import DataError
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -49,3 +51,12 @@ def test_an_impossible_output_is_an_error_of_one_line(
 def test_the_examples_of_the_repository_are_small() -> None:
     folder = ROOT / "dac_diffusion" / "builtin" / "examples"
     assert 0 < sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+
+
+def test_only_examples_are_replaced(script: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "mine.wav").write_bytes(b"precious")
+    with pytest.raises(DataError, match="holds something else; choose another output folder"):
+        script.write_examples(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.wav"]
+    names = script.write_examples(tmp_path / "examples")
+    assert script.write_examples(tmp_path / "examples") == names

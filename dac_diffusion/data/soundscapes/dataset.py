@@ -25,6 +25,7 @@ from dac_diffusion.data.soundscapes.scenes import (
     Scene,
 )
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.seeds import check_seed
 
 Split = Literal["train", "validation", "test"]
 SPLIT_NUMBERS: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
@@ -60,6 +61,7 @@ class SoundscapeConfig:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for values that make no sense."""
+        check_seed(self.seed)
         for label in self.held_out_labels:
             if label not in labels():
                 nearest = difflib.get_close_matches(label, labels(), n=1)

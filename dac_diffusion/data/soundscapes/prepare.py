@@ -12,8 +12,8 @@ import soundfile
 from tqdm import tqdm
 
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig, SoundscapeDataset, Split
-from dac_diffusion.errors import ConfigError, DataError
-from dac_diffusion.files import atomic_folder, atomic_write, make_folder
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.files import atomic_folder, atomic_write, check_replaceable, make_folder
 
 # Clotho's names of the three splits, so that any reader of Clotho reads this folder.
 CLOTHO_SPLITS: dict[Split, str] = {
@@ -42,14 +42,13 @@ def prepare_soundscapes(
     """
     if scenes < 1:
         raise ConfigError(f"scenes={scenes}: at least one scene must be asked for")
-    folder, name = make_folder(output), CLOTHO_SPLITS[split]
-    if (folder / name).exists() and not (folder / f"soundscapes_{name}.jsonl").exists():
-        raise DataError(f"{folder / name}: holds something else; choose another output folder")
     config = SoundscapeConfig(
         clips=None if clips is None else str(clips),
         seed=seed,
         held_out_labels=tuple(held_out_labels),
     )
+    folder, name = make_folder(output), CLOTHO_SPLITS[split]
+    check_replaceable(folder / name, (folder / f"soundscapes_{name}.jsonl").exists())
     dataset = SoundscapeDataset(config, split)
     table: list[list[str]] = []
     plans: list[str] = []

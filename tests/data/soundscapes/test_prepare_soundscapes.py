@@ -60,9 +60,18 @@ def test_recordings_of_others_are_not_replaced(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"development/mine.wav": b"precious"}
 
 
-def test_no_scenes_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="scenes=0"):
-        prepare_soundscapes(tmp_path / "new", scenes=0, progress=False)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scenes": 0}, "scenes=0: at least one scene must be asked for"),
+        ({"seed": -1}, "seed=-1: must be 0 or more, and below 2\\^63"),
+    ],
+)
+def test_settings_that_make_no_sense(
+    tmp_path: Path, settings: dict[str, int], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare_soundscapes(tmp_path / "new", **settings, progress=False)
     assert not (tmp_path / "new").exists()
 
 
