@@ -16,7 +16,7 @@ from dac_diffusion.autoregressive.low_rank import LowRankConfig, has_adapters
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.encoders.loading import random_encoder
-from dac_diffusion.errors import ConfigError
+from dac_diffusion.errors import CheckpointError, ConfigError
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions, train_tokenizer
 from dac_diffusion.training.autoregressive import DecodingConfig
@@ -33,6 +33,7 @@ from dac_diffusion.training.prefix import (
     prefix_captioner,
 )
 from tests.autoregressive.language_model_folders import write_folder
+from tests.helpers import RATE, noise
 
 CAPTIONS = ["a dog barks", "rain falls", "describe the detail of this audio detailed"]
 QFORMER = QFormerConfig(window=3, width=16, layers=1, heads=2, feed_forward=24, dropout=0.0)
@@ -282,6 +283,23 @@ def test_what_is_exported_needs_no_adapters(tmp_path: Path) -> None:
         heard = loaded.encode(loaded.encoder(audio.waveform, audio.num_samples)).prefix
         expected = task.captioner().encode(trainer.features(batch)).prefix
     torch.testing.assert_close(heard, expected, rtol=0, atol=1e-5)
+
+
+def test_a_network_may_have_rows_that_are_no_tokens(tmp_path: Path) -> None:
+    """Published Llamas have, to a round number of rows; with too few rows it cannot be loaded."""
+    network = write_folder(tmp_path / "llama", "llama")
+    network.resize_token_embeddings(16)
+    network.save_pretrained(tmp_path / "llama")
+    encoder = random_encoder("ced")
+    trainer, model = make(encoder, language_model=str(tmp_path / "llama"))
+    make_task(trainer, model, encoder).export(tmp_path / "model")
+    loaded = AutoregressiveCaptioner.from_pretrained(tmp_path / "model", "float32", "cpu")
+    assert (len(loaded.tokenizer), loaded.network.config.vocab_size) == (12, 16)
+    assert loaded(noise(1.0), RATE, num_captions=1).captions
+    loaded.tokenizer.add_tokens([f"word{i}" for i in range(5)])
+    loaded.tokenizer.save_pretrained(tmp_path / "model/tokenizer")
+    with pytest.raises(CheckpointError, match="has 17 tokens, but the network has 16; they come"):
+        AutoregressiveCaptioner.from_pretrained(tmp_path / "model")
 
 
 def _stock_names(folder: Path) -> list[str]:
