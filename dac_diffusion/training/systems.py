@@ -115,7 +115,7 @@ def recap_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Au
     space = _retrieval_space(config, parts)
     datastore = open_datastore(
         settings,
-        dict(zip(clips.names, clips.captions, strict=True)),
+        clips.captions_by_name(),
         space.embed_texts,
         space.fingerprint,
         parts.tokenizer,
