@@ -13,6 +13,7 @@ from dac_diffusion.data.published.loading import DatasetName
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.encoders.loading import EncoderName
+from dac_diffusion.errors import ConfigError
 from dac_diffusion.training.autoregressive import DecodingConfig
 from dac_diffusion.training.captioner import CaptionerTrainingConfig, SamplingConfig
 from dac_diffusion.training.enclap import EnclapConfig
@@ -224,3 +225,8 @@ class TrainingConfig:
         """Raise ConfigError for settings that contradict each other."""
         if self.text_only.enabled:
             check_text_only(self)
+        if self.encoder.name == "codes" and self.system != "enclap":
+            raise ConfigError(
+                f"encoder.name=codes: system={self.system} reads features, not codes; set "
+                "system=enclap, or name an encoder of features"
+            )

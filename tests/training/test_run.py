@@ -216,3 +216,15 @@ def test_further_captions_extend_the_vocabulary(
         for words in (plain, more)
     ]
     assert lengths[1] == 4 < lengths[0]  # three words and the end
+
+
+def test_only_enclap_takes_codes() -> None:
+    codes = ["encoder.name=codes", "encoder.weights=somewhere"]
+    assert load_config(TrainingConfig, None, ["system=enclap", *codes]).encoder.name == "codes"
+    for system in ("diffusion", "autoregressive", "prefix", "recap"):
+        with pytest.raises(ConfigError) as caught:
+            load_config(TrainingConfig, None, [f"system={system}", *codes])
+        assert str(caught.value).endswith(
+            f"encoder.name=codes: system={system} reads features, not codes; set system=enclap, or "
+            "name an encoder of features"
+        )
