@@ -219,7 +219,9 @@ class TrainingConfig:
     prefix: PrefixConfig = field(default_factory=PrefixConfig)
     recap: RecapConfig = field(default_factory=RecapConfig)
     captioner_training: CaptionerTrainingConfig = field(default_factory=CaptionerTrainingConfig)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=10000))
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(max_steps=10000, best_metric="+cider_d")
+    )
 
     def __post_init__(self) -> None:
         """Raise ConfigError for settings that contradict each other."""
