@@ -52,7 +52,7 @@ def make(encoder: Any = None, **settings: Any) -> tuple[PrefixTrainer, LanguageM
     chosen = config(**settings)
     model = make_language_model(chosen, tokenizer)
     encoder = random_encoder("ced") if encoder is None else encoder
-    return build_prefix_trainer(chosen, model, encoder), model
+    return build_prefix_trainer(chosen, model, encoder, 8), model
 
 
 def feature_batch(model: LanguageModel, dim: int = 48) -> CaptionBatch:
@@ -143,8 +143,8 @@ def test_small_language_models_learn_everything(language_model: str) -> None:
 @pytest.mark.parametrize("kind", ["llama", "bart"])
 def test_published_language_models_learn_by_adapters(tmp_path: Path, kind: str) -> None:
     # Small frozen weights would keep the logits small, whatever the adapters learn.
-    large = {"init_std": 0.3, "dropout": 0.0} if kind == "bart" else {"initializer_range": 0.5}
-    write_folder(tmp_path, kind, **large)
+    bart = {"init_std": 0.3, "dropout": 0.0, "max_position_embeddings": 128}
+    write_folder(tmp_path, kind, **(bart if kind == "bart" else {"initializer_range": 0.5}))
     lora = LowRankConfig(rank=4, dropout=0.0)
     trainer, model = make(language_model=str(tmp_path), lora=lora)
     frozen = {n: p.clone() for n, p in parameters(trainer, trainable=False).items()}
@@ -158,11 +158,36 @@ def test_published_language_models_learn_by_adapters(tmp_path: Path, kind: str) 
 
 
 def test_all_of_a_published_language_model_may_learn(tmp_path: Path) -> None:
-    write_folder(tmp_path, "gpt2")  # which has no adapters
+    write_folder(tmp_path, "gpt2", n_positions=256)  # which has no adapters
     trainer, model = make(language_model=str(tmp_path), train_language_model="all")
     assert not parameters(trainer, trainable=False)
     losses = descend(trainer, feature_batch(model), steps=20)
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "positions", "takes"),
+    # 324 features of CED make 108 windows; the prompt has the start, 7 and 3 tokens.
+    [("bart", 127, 128), ("gpt2", 126, 119), ("llama", 126, 119)],
+)
+def test_a_network_with_too_few_positions(
+    tmp_path: Path, kind: str, positions: int, takes: int
+) -> None:
+    name = "n_positions" if kind == "gpt2" else "max_position_embeddings"
+    settings = {"language_model": str(tmp_path), "train_language_model": "all"}
+    write_folder(tmp_path, kind, **{name: positions})
+    with pytest.raises(ConfigError) as caught:
+        make(**settings)
+    assert str(caught.value) == (
+        f"the network has {positions} positions, but audio takes up to {takes} and a caption 8; "
+        "raise prefix.qformer.window, lower encoder.window_seconds, or take a language model with "
+        "more (prefix.small.max_positions)"
+    )
+    write_folder(tmp_path, kind, **{name: positions + 1})
+    trainer, model = make(**settings)
+    audio = AudioFeatures(torch.randn(1, 324, 48), torch.ones(1, 324).bool(), torch.zeros(1, 48))
+    ids = encode_captions(model.tokenizer, ["a dog barks " * 3], 8)
+    assert torch.isfinite(trainer(CaptionBatch(audio, ids[:, None]), GENERATOR)["loss"])
 
 
 def test_frozen_weights_in_half_precision(tmp_path: Path) -> None:
