@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,3 +117,17 @@ def only_error(capsys: pytest.CaptureFixture[str]) -> str:
     assert error.startswith("dac-diffusion: error: ")
     assert error.count("\n") == 1, error
     return error
+
+
+class NoDoubles(torch.Tensor):
+    """A tensor on a device without float64, such as Apple's, until .cpu() takes it away."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.cpu:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args).as_subclass(torch.Tensor)
+        result = super().__torch_function__(func, types, args, kwargs)
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            raise TypeError("this device has no float64")
+        return result

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from dac_diffusion.training.caption_vectors import embed_with_scorer
 from torch import Tensor
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
 from dac_diffusion.cli import main
 from dac_diffusion.retrieval.datastore import CaptionDatastore, space_fingerprint
-from dac_diffusion.training.caption_vectors import embed_with_scorer
 from tests.helpers import RATE, noise, only_error, tiny_autoregressive, tiny_captioner
 
 WORDS = ["a dog barks", "rain falls in the background", "birds sing"]

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dac_diffusion.encoders.base import AudioFeatures
+from dac_diffusion.errors import ConfigError
 
 Projection = Callable[[AudioFeatures], tuple[Tensor, Tensor]]
 # Prefixes are padded to multiples of this, so that a clip's own one is seldom padded otherwise in
@@ -164,6 +165,26 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
+def padded_places(longest: int) -> int:
+    """How many places audio with prompts takes, the padding behind the longest included."""
+    return -(-longest // PREFIX_MULTIPLE) * PREFIX_MULTIPLE
+
+
+def check_positions(network: Any, audio: int, caption: int, remedy: str) -> None:
+    """Raise ConfigError where a network has fewer positions than it needs.
+
+    audio: embeddings of the longest window, with prompts around it; caption: tokens of the longest
+    one; remedy: what the error says can be done.
+    """
+    positions: int = network.config.max_position_embeddings
+    in_turn = not network.config.is_encoder_decoder  # one sequence of both
+    if (audio + caption if in_turn else max(audio, caption)) > positions:
+        raise ConfigError(
+            f"the network has {positions} positions, but audio takes up to {audio} and a caption "
+            f"{caption}; {remedy}"
+        )
+
+
 def choose_attention(network: Any, device: torch.device) -> None:
     """On CPUs attention written out: for so few positions PyTorch's fused kernel is slower.
 
@@ -191,7 +212,7 @@ def _surround(network: Any, embeddings: Tensor, mask: Tensor, prompts: Prompts) 
 def _pad(sequences: list[Tensor], left: bool) -> tuple[Tensor, Tensor]:
     """Sequences (P, W) of B clips as one tensor (B, P, W), and its mask (B, P)."""
     longest = max(len(sequence) for sequence in sequences)
-    total = -(-longest // PREFIX_MULTIPLE) * PREFIX_MULTIPLE
+    total = padded_places(longest)
     side = "left" if left else "right"
     padded = pad_sequence(sequences, batch_first=True, padding_side=side)  # (B, longest, W)
     ones = [torch.ones(len(s), dtype=torch.long, device=s.device) for s in sequences]

@@ -20,6 +20,8 @@ from dac_diffusion.autoregressive.network import choose_attention
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.text.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
+MAX_FRAMES = 128
+
 
 class AudioProjection(ModelMixin, ConfigMixin):
     """Audio features as input embeddings: the pooled vector in front, then the frames."""
@@ -40,7 +42,11 @@ class AudioProjection(ModelMixin, ConfigMixin):
 
 @dataclass(frozen=True)
 class AutoregressiveConfig:
-    """Sizes of the encoder-decoder; by default as many parameters as the diffusion captioner."""
+    """Sizes of the encoder-decoder; by default as many parameters as the diffusion captioner.
+
+    max_frames: audio frames that have a position, the pooled vector included (None: 128, or more
+    where the longest window of the encoder or the longest caption has more).
+    """
 
     width: int = 256
     encoder_layers: int = 2
@@ -48,13 +54,17 @@ class AutoregressiveConfig:
     heads: int = 4
     feed_forward: int = 1024
     dropout: float = 0.1
-    max_frames: int = 128  # audio frames that have a position, the pooled vector included
+    max_frames: int | None = None
 
 
 def build_network(
-    config: AutoregressiveConfig, vocabulary_size: int
+    config: AutoregressiveConfig, vocabulary_size: int, places: int = 0
 ) -> MBartForConditionalGeneration:
-    """A randomly initialised encoder-decoder with tied embeddings."""
+    """A randomly initialised encoder-decoder with tied embeddings.
+
+    places: positions that it has at least, unless the config says how many it has.
+    """
+    positions = max(MAX_FRAMES, places) if config.max_frames is None else config.max_frames
     settings = MBartConfig(
         vocab_size=vocabulary_size,
         d_model=config.width,
@@ -65,7 +75,7 @@ def build_network(
         encoder_ffn_dim=config.feed_forward,
         decoder_ffn_dim=config.feed_forward,
         dropout=config.dropout,
-        max_position_embeddings=config.max_frames,
+        max_position_embeddings=positions,
         pad_token_id=PAD_ID,
         bos_token_id=BOS_ID,
         eos_token_id=EOS_ID,

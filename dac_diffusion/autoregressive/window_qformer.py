@@ -100,11 +100,15 @@ class WindowQFormer(ModelMixin, ConfigMixin):
         embeddings = rearrange(self.to_network(hidden), "(b n) w -> b n w", n=counts.shape[1])
         return embeddings.masked_fill(~counts[..., None], 0.0), counts.long()
 
+    def num_windows(self, length: int) -> int:
+        """How many embeddings are made of so many features, those of padding included."""
+        size = self.config.window
+        return max(1, -(-length // size) if self.config.keep_remainder else length // size)
+
     def _windows(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, S, D) cut into windows (B, N, w, D), and the mask (B, N, w)."""
         size, length = self.config.window, features.shape[1]
-        whole = -(-length // size) if self.config.keep_remainder else length // size
-        total = max(1, whole) * size
+        total = self.num_windows(length) * size
         features = F.pad(features[:, :total], (0, 0, 0, max(0, total - length)))  # (B, N w, D)
         mask = F.pad(mask[:, :total].bool(), (0, max(0, total - length)))  # (B, N w)
         return (

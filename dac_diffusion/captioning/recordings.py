@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from dac_diffusion.audio.windows import window_bounds
@@ -16,7 +17,7 @@ from dac_diffusion.captioning.inputs import AudioInput, Recording, decode_ahead,
 from dac_diffusion.captioning.ranking import Candidates
 from dac_diffusion.captioning.results import ClipCaptions, Segment
 from dac_diffusion.captioning.scoring import Ranker
-from dac_diffusion.captioning.window_encoding import Window
+from dac_diffusion.captioning.window_encoding import Window, encode_windows
 from dac_diffusion.encoders.base import AudioEncoder
 from dac_diffusion.errors import AudioError, ConfigError
 
@@ -145,3 +146,17 @@ def _bounds(waveform: np.ndarray, encoder: AudioEncoder) -> list[tuple[int, int]
         round(MINIMUM_TAIL_SECONDS * rate),
         getattr(encoder, "window_is_limit", False),
     )
+
+
+@torch.no_grad()
+def most_features(encoder: Any) -> int:
+    """How many features a window of a recording has at most, those of its padding included.
+
+    Found by encoding silence. encoder: an AudioEncoder in evaluation mode.
+    """
+    rate = encoder.sampling_rate
+    samples = round(encoder.window_seconds * rate)
+    if not getattr(encoder, "window_is_limit", False):
+        samples += round(MINIMUM_TAIL_SECONDS * rate) - 1
+    silence = Window("silence", 0.0, np.zeros(samples, np.float32))
+    return encode_windows(encoder, [silence], encoder.device).features.shape[1]

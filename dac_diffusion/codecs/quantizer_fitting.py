@@ -141,9 +141,11 @@ def k_means_plus_plus(rows: Tensor, size: int, generator: torch.Generator) -> tu
     places: list[int] = []
     different = 0
     for _ in range(size):
-        reach = distances.double().cumsum(dim=0)  # (R,)
-        drawn = torch.rand(candidates, generator=generator, dtype=torch.float64).to(reach.device)
+        # Sums of float64 are the CPU's, here and below: Apple's devices have no such numbers.
+        reach = distances.cpu().double().cumsum(dim=0)  # (R,)
+        drawn = torch.rand(candidates, generator=generator, dtype=torch.float64)
         found = torch.searchsorted(reach, drawn * reach[-1], right=True).clamp(max=len(rows) - 1)
+        found = found.to(rows.device)
         different += bool(reach[-1] > 0)
         both = squares[:, None] + squares[found]  # (R, T)
         to_found = both - 2 * (rows @ rows[found].T)
@@ -205,7 +207,7 @@ def _move(
     entries: Tensor, empty: Tensor, rows: Tensor, errors: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Put empty entries where vectors are far from theirs; returns those that were moved."""
-    weights = errors.double().cpu()
+    weights = errors.cpu().double()
     count = min(len(empty), int((weights > 0).sum()))
     if count == 0:
         return empty[:0]
@@ -217,17 +219,17 @@ def _move(
 def _fit_normalisation(quantizer: ResidualQuantizer, stream: Iterator[Tensor]) -> None:
     """Mean and standard deviation of every dimension; 1 for one that never changes."""
     count = 0
-    total = torch.zeros_like(quantizer.mean, dtype=torch.float64)  # (D,)
+    total = torch.zeros(quantizer.feature_dim, dtype=torch.float64)  # (D,)
     squares = torch.zeros_like(total)
     for _ in range(MEASURED_BATCHES):
-        batch = next(stream).double()
+        batch = next(stream).cpu().double()
         count += len(batch)
         total += batch.sum(dim=0)
         squares += batch.square().sum(dim=0)
     mean = total / count
     deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
-    quantizer.mean.copy_(mean)
-    quantizer.scale.copy_(deviation.where(deviation > 1e-6 * mean.abs(), 1.0))
+    quantizer.mean.copy_(mean.float())
+    quantizer.scale.copy_(deviation.where(deviation > 1e-6 * mean.abs(), 1.0).float())
 
 
 @torch.no_grad()
@@ -241,10 +243,10 @@ def share_left(quantizer: ResidualQuantizer, batches: Iterator[Tensor]) -> list[
     for _ in range(MEASURED_BATCHES):
         rows = quantizer.normalised(next(batches))  # (R, D)
         count += len(rows)
-        total += rows.double().sum(dim=0).cpu()
-        left[0] += float(rows.square().sum(dim=-1).double().sum())
+        total += rows.cpu().double().sum(dim=0)
+        left[0] += rows.square().sum(dim=-1).cpu().double().sum()
         for stage, codebook in enumerate(quantizer.codebooks.float()):
             rows = rows - codebook[nearest_entries(rows, codebook)]
-            left[stage + 1] += float(rows.square().sum(dim=-1).double().sum())
+            left[stage + 1] += rows.square().sum(dim=-1).cpu().double().sum()
     variance = left[0] - total.square().sum() / count
     return (left[1:] / variance.clamp(min=torch.finfo(torch.float64).tiny)).tolist()

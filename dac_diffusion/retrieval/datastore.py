@@ -182,7 +182,7 @@ class CaptionDatastore:
         return Retrieved(captions, cosines, taken)
 
     def _unit_queries(self, vectors: Tensor) -> np.ndarray:
-        rows = vectors.detach().double().cpu().numpy()  # (B, E)
+        rows = vectors.detach().cpu().double().numpy()  # (B, E)
         if rows.ndim != 2 or rows.shape[1] != self.dimension:
             raise DataError(
                 f"{self._name}: holds vectors of {self.dimension} numbers, but this model's have "

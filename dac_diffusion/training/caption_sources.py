@@ -68,6 +68,17 @@ class Clips:
     captions: Sequence[Sequence[str]]
     pooled: Tensor
 
+    def captions_by_name(self) -> dict[str, list[str]]:
+        """The captions of all clips of a name, which clips of two data sets may share.
+
+        By such a name the captions of all of them are excluded (retrieval/datastore.py), so that no
+        clip finds its own.
+        """
+        found: dict[str, list[str]] = {}
+        for name, own in zip(self.names, self.captions, strict=True):
+            found.setdefault(name, []).extend(own)
+        return found
+
 
 @dataclass(frozen=True)
 class BatchShape:

@@ -20,6 +20,16 @@ from dac_diffusion.text.embedding_space import EmbeddingSpace
 from dac_diffusion.text.tokenizer import decode_captions, encode_captions
 
 SAMPLES_SHOWN = 10
+# The names of what `report_samples` measures, of which one decides which weights are best.
+MEASURED = (
+    "cider_d",
+    "cider_d_with_shuffled_audio",
+    "pad_rate",
+    "mean_length_against_references",
+    "empty",
+    "repeated_bigram",
+    "function_word_ending",
+)
 
 
 Sampler = Callable[[AudioFeatures], Tensor]  # one raw caption per clip, token ids (B, L)

@@ -27,9 +27,10 @@ from dac_diffusion.autoregressive.language_models import (
     load_language_model,
 )
 from dac_diffusion.autoregressive.low_rank import LowRankConfig, add_adapters, merged_adapters
-from dac_diffusion.autoregressive.network import encode_audio
+from dac_diffusion.autoregressive.network import check_positions, encode_audio, padded_places
 from dac_diffusion.autoregressive.prompts import PromptIds, encode_prompt, split_prompt
 from dac_diffusion.autoregressive.window_qformer import FeatureOrder, WindowQFormer
+from dac_diffusion.captioning.recordings import most_features
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.encoders.ced import CedEncoder
 from dac_diffusion.errors import ConfigError
@@ -38,6 +39,10 @@ from dac_diffusion.training.caption_sources import CaptionBatch, FrozenParts, Wa
 from dac_diffusion.training.waveforms import encode_waveforms
 
 SMALL = ("llama", "bart")  # untrained models of our own, over our own words
+REMEDY = (
+    "raise prefix.qformer.window, lower encoder.window_seconds, or take a language model with more "
+    "(prefix.small.max_positions)"
+)
 
 
 @dataclass(frozen=True)
@@ -237,18 +242,25 @@ def make_language_model(config: PrefixConfig, tokenizer: PreTrainedTokenizerFast
     return load_language_model(config.language_model, getattr(torch, config.dtype))
 
 
-def build_prefix_trainer(config: PrefixConfig, model: LanguageModel, encoder: Any) -> PrefixTrainer:
-    """Everything that is trained, for the features of an encoder.
+def build_prefix_trainer(
+    config: PrefixConfig, model: LanguageModel, encoder: Any, max_length: int
+) -> PrefixTrainer:
+    """Everything that is trained, for the features of an encoder and captions of max_length tokens.
 
     With config.train_encoder the encoder itself gets adapters, in place. Raises MissingExtraError
-    where adapters are wanted and the extra `lora` is missing, ConfigError where sizes do not fit or
-    a network cannot have adapters.
+    where adapters are wanted and the extra `lora` is missing, ConfigError where sizes do not fit,
+    the network has too few positions, or cannot have adapters.
     """
     network = model.network
     prompt = encode_prompt(config.prompt, model.tokenizer, network)
     projection = build_projection(
         config.qformer, encoder, network.get_input_embeddings().embedding_dim
     )
+    tokens = projection.num_windows(most_features(encoder))
+    longest = len(prompt.left) + tokens + len(prompt.right)
+    if network.config.is_encoder_decoder:
+        longest = padded_places(longest)
+    check_positions(network, longest, max_length, REMEDY)
     if config.adapts_language_model:
         add_adapters(network, config.lora)
     if config.gradient_checkpointing:

@@ -17,6 +17,7 @@ from dac_diffusion.training.building import (
     take_over_weights,
 )
 from dac_diffusion.training.captioner import CaptionerTask, CaptionerTrainer
+from dac_diffusion.training.detectors import MEASURED
 from dac_diffusion.training.encoder_vectors import replace_scorers, trains_encoder
 from dac_diffusion.training.loop import FitResult, fit
 from dac_diffusion.training.preparation import prepare
@@ -37,6 +38,7 @@ def train(
     Raises ConfigError, DataError, CheckpointError and MissingExtraError, each in one line.
     """
     config = load_config(TrainingConfig, config_path, overrides)
+    check_metric(config)
     output = make_folder(config.output_dir)
     save_config(config, output / "config.yaml")
     accelerator = make_accelerator()
@@ -50,6 +52,16 @@ def train(
     if trains_encoder(config):
         replace_scorers(config, prepared, accelerator, progress)
     return result
+
+
+def check_metric(config: TrainingConfig) -> None:
+    """Raise ConfigError for a loop.best_metric that captioners of this kind are not measured by."""
+    names = list(MEASURED)
+    if config.system == "diffusion" and config.text.latent_space == "embedding":
+        names.append("embedding_distance")
+    if config.text_only.enabled:
+        names.append("cider_d_from_text")
+    config.loop.score(dict.fromkeys(names, 0.0))
 
 
 def make_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Task:

@@ -13,6 +13,7 @@ from dac_diffusion.data.published.loading import DatasetName
 from dac_diffusion.data.soundscapes.dataset import SoundscapeConfig
 from dac_diffusion.diffusion.objective import ObjectiveConfig
 from dac_diffusion.encoders.loading import EncoderName
+from dac_diffusion.errors import ConfigError
 from dac_diffusion.seeds import check_seed
 from dac_diffusion.training.autoregressive import DecodingConfig
 from dac_diffusion.training.captioner import CaptionerTrainingConfig, SamplingConfig
@@ -222,7 +223,9 @@ class TrainingConfig:
     prefix: PrefixConfig = field(default_factory=PrefixConfig)
     recap: RecapConfig = field(default_factory=RecapConfig)
     captioner_training: CaptionerTrainingConfig = field(default_factory=CaptionerTrainingConfig)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(max_steps=10000))
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(max_steps=10000, best_metric="+cider_d")
+    )
 
     def __post_init__(self) -> None:
         """Raise ConfigError for settings that contradict each other or make no sense."""
@@ -230,3 +233,8 @@ class TrainingConfig:
         check_clap_ranking(self)
         if self.text_only.enabled:
             check_text_only(self)
+        if self.encoder.name == "codes" and self.system != "enclap":
+            raise ConfigError(
+                f"encoder.name=codes: system={self.system} reads features, not codes; set "
+                "system=enclap, or name an encoder of features"
+            )

@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dac_diffusion.autoregressive.network import check_positions
 from dac_diffusion.autoregressive.plain import AudioProjection, build_network
 from dac_diffusion.captioning.pretrained import find_checkpoint
+from dac_diffusion.captioning.recordings import most_features
 from dac_diffusion.encoders.clap_text import ClapTextEncoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.retrieval.datastore import space_fingerprint
@@ -45,11 +47,20 @@ from dac_diffusion.training.recap import (
 from dac_diffusion.training.settings import TrainingConfig
 from dac_diffusion.training.stages import Prepared
 
+# For the plain captioner.
+MORE_PLACES = (
+    "leave autoregressive.max_frames out or raise it, lower encoder.window_seconds, or set "
+    "encoder.frequency_pooling=mean"
+)
+
 
 def plain_task(config: TrainingConfig, prepared: Prepared) -> AutoregressiveTask:
     """The plain autoregressive captioner."""
     parts, sizes, given = prepared.parts, config.autoregressive, prepared.words.language_model
-    network = given.network if given else build_network(sizes, len(parts.tokenizer))
+    longest = most_features(parts.encoder) + 1  # behind the pooled vector
+    places = max(longest, config.text.max_length)
+    network = given.network if given else build_network(sizes, len(parts.tokenizer), places)
+    check_positions(network, longest, config.text.max_length, MORE_PLACES)
     trainer = AutoregressiveTrainer(
         AudioProjection(
             parts.encoder.feature_dim, parts.encoder.pooled_dim, network.config.d_model
@@ -89,7 +100,7 @@ def prefix_task(config: TrainingConfig, prepared: Prepared) -> AutoregressiveTas
     """CED + Q-Former + Llama or BART."""
     parts = prepared.parts
     model = prepared.words.language_model or make_language_model(config.prefix, parts.tokenizer)
-    trainer = build_prefix_trainer(config.prefix, model, parts.encoder)
+    trainer = build_prefix_trainer(config.prefix, model, parts.encoder, config.text.max_length)
     _go_on(config, trainer.projection)
     return PrefixTask(
         trainer,
@@ -114,7 +125,7 @@ def recap_task(config: TrainingConfig, prepared: Prepared, progress: bool) -> Au
     space = _retrieval_space(config, parts)
     datastore = open_datastore(
         settings,
-        dict(zip(clips.names, clips.captions, strict=True)),
+        clips.captions_by_name(),
         space.embed_texts,
         space.fingerprint,
         parts.tokenizer,

@@ -20,6 +20,7 @@ from dac_diffusion.codecs.quantizer_fitting import (
 )
 from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer
 from dac_diffusion.errors import ConfigError, DataError
+from tests.helpers import NoDoubles
 
 
 def clusters(count: int, size: int, width: int, spread: float, seed: int = 0) -> Tensor:
@@ -167,6 +168,19 @@ def test_share_left_of_vectors_that_are_entries() -> None:
 
     # Variances 4 and 1; the first codebook leaves the second of them, the second nothing.
     assert share_left(quantizer, forever()) == pytest.approx([0.2, 0.0])
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_on_a_device_without_float64(normalise: bool) -> None:
+    data = clusters(600, 10, 4, 0.3)
+    quantizers = [ResidualQuantizer(4, 2, 10, normalise) for _ in range(2)]
+    fitted = [
+        fit_quantizer(quantizer, list(rows.split(200)), QuantizerFitting(5), progress=False)
+        for quantizer, rows in zip(quantizers, (data, data.as_subclass(NoDoubles)), strict=True)
+    ]
+    assert fitted[1] == fitted[0]
+    for name, tensor in quantizers[0].state_dict().items():
+        assert torch.equal(quantizers[1].state_dict()[name], tensor), name
 
 
 def test_what_cannot_be_fitted() -> None:

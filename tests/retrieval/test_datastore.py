@@ -11,6 +11,7 @@ from torch import Tensor
 from dac_diffusion.errors import DataError
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.retrieval.datastore import CaptionDatastore, Retrieved, space_fingerprint
+from tests.helpers import NoDoubles
 from tests.retrieval.tiny_stores import (
     SIZE,
     SPACE,
@@ -55,6 +56,11 @@ def test_the_length_of_a_query_is_of_no_account() -> None:
     assert [r.places for r in whole] == [r.places for r in scaled]
     for a, b in zip(whole, scaled, strict=True):
         assert a.scores == pytest.approx(b.scores, abs=1e-6)
+
+
+def test_vectors_on_a_device_without_float64() -> None:
+    store, queries = random_store(), unit_vectors(5, 3)
+    assert store.search(queries.as_subclass(NoDoubles), 3) == store.search(queries, 3)
 
 
 def test_ties_go_to_the_earlier_caption_whatever_the_width() -> None:

@@ -1,5 +1,6 @@
 """Training of the autoregressive captioner."""
 
+import dataclasses
 import math
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ from dac_diffusion.autoregressive.network import (
     sequence_log_likelihood,
 )
 from dac_diffusion.autoregressive.plain import AudioProjection, AutoregressiveConfig, build_network
+from dac_diffusion.captioning.recordings import most_features
 from dac_diffusion.data.scene_cache import ScenePool
 from dac_diffusion.data.scene_features import Hearings, encode_pool
+from dac_diffusion.errors import ConfigError
 from dac_diffusion.text.tokenizer import PAD_ID
 from dac_diffusion.training.autoregressive import (
     AutoregressiveTask,
@@ -105,3 +108,33 @@ def test_the_tiny_config_makes_a_captioner(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)
     clip = captioner(noise, sampling_rate=32000, num_captions=2)
     assert clip.captions
+
+
+def test_there_are_positions_for_the_longest_window(tmp_path: Path) -> None:
+    """CED gives 25 features a second, 324 in a window of 10 s and the rest that joins it."""
+    ced = ["encoder.name=ced", "encoder.weights=random", "max_steps=1", "training_scenes=8"]
+    overrides = [*SMALL, *ced, f"output_dir={tmp_path}"]
+    train(TINY, overrides, progress=False)
+    captioner = AutoregressiveCaptioner.from_pretrained(tmp_path)
+    assert captioner.network.config.max_position_embeddings == 325
+    noise = np.random.default_rng(0).normal(0, 0.1, round(12.4 * 16000)).astype(np.float32)
+    assert captioner(noise, sampling_rate=16000, num_captions=1).captions
+    few = [*overrides, "autoregressive.max_frames=128", "max_steps=2"]
+    with pytest.raises(ConfigError) as caught:
+        train(TINY, few, progress=False)
+    assert str(caught.value) == (
+        "the network has 128 positions, but audio takes up to 325 and a caption 24; leave "
+        "autoregressive.max_frames out or raise it, lower encoder.window_seconds, or set "
+        "encoder.frequency_pooling=mean"
+    )
+
+
+def test_by_default_the_small_encoder_has_as_many_as_the_built_in_captioner() -> None:
+    builtin = AutoregressiveCaptioner.from_pretrained("builtin-autoregressive")
+    positions = builtin.network.config.max_position_embeddings
+    places = most_features(builtin.encoder) + 1
+    config = AutoregressiveConfig(width=16, encoder_layers=1, decoder_layers=1, heads=2)
+    assert build_network(config, 50, places).config.max_position_embeddings == positions == 128
+    assert build_network(config, 50, 400).config.max_position_embeddings == 400
+    long = dataclasses.replace(config, max_frames=64)
+    assert build_network(long, 50, 400).config.max_position_embeddings == 64

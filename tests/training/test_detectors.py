@@ -5,7 +5,7 @@ from torch import Tensor
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.text.tokenizer import encode_captions, train_tokenizer
-from dac_diffusion.training.detectors import _rotation, embedding_distance, report_samples
+from dac_diffusion.training.detectors import MEASURED, _rotation, embedding_distance, report_samples
 from tests.helpers import tiny_captioner
 
 REFERENCES = [
@@ -49,6 +49,7 @@ def test_what_is_reported(hears: bool) -> None:
 
     writer = Writer()
     report = report_samples(tell, tokenizer, numbered_clips(4), REFERENCES, writer, step=30)
+    assert tuple(report) == MEASURED
     ids = tell(numbered_clips(4))
     assert report["pad_rate"] == pytest.approx(
         float((ids == tokenizer.pad_token_id).float().mean())

@@ -16,7 +16,7 @@ from dac_diffusion.autoregressive.low_rank import LowRankConfig, has_adapters
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.encoders.loading import random_encoder
-from dac_diffusion.errors import ConfigError
+from dac_diffusion.errors import CheckpointError, ConfigError
 from dac_diffusion.ranking.similarity import AudioTextScorer
 from dac_diffusion.text.tokenizer import encode_captions, train_tokenizer
 from dac_diffusion.training.autoregressive import DecodingConfig
@@ -33,6 +33,7 @@ from dac_diffusion.training.prefix import (
     prefix_captioner,
 )
 from tests.autoregressive.language_model_folders import write_folder
+from tests.helpers import RATE, noise
 
 CAPTIONS = ["a dog barks", "rain falls", "describe the detail of this audio detailed"]
 QFORMER = QFormerConfig(window=3, width=16, layers=1, heads=2, feed_forward=24, dropout=0.0)
@@ -51,7 +52,7 @@ def make(encoder: Any = None, **settings: Any) -> tuple[PrefixTrainer, LanguageM
     chosen = config(**settings)
     model = make_language_model(chosen, tokenizer)
     encoder = random_encoder("ced") if encoder is None else encoder
-    return build_prefix_trainer(chosen, model, encoder), model
+    return build_prefix_trainer(chosen, model, encoder, 8), model
 
 
 def feature_batch(model: LanguageModel, dim: int = 48) -> CaptionBatch:
@@ -142,8 +143,8 @@ def test_small_language_models_learn_everything(language_model: str) -> None:
 @pytest.mark.parametrize("kind", ["llama", "bart"])
 def test_published_language_models_learn_by_adapters(tmp_path: Path, kind: str) -> None:
     # Small frozen weights would keep the logits small, whatever the adapters learn.
-    large = {"init_std": 0.3, "dropout": 0.0} if kind == "bart" else {"initializer_range": 0.5}
-    write_folder(tmp_path, kind, **large)
+    bart = {"init_std": 0.3, "dropout": 0.0, "max_position_embeddings": 128}
+    write_folder(tmp_path, kind, **(bart if kind == "bart" else {"initializer_range": 0.5}))
     lora = LowRankConfig(rank=4, dropout=0.0)
     trainer, model = make(language_model=str(tmp_path), lora=lora)
     frozen = {n: p.clone() for n, p in parameters(trainer, trainable=False).items()}
@@ -157,11 +158,36 @@ def test_published_language_models_learn_by_adapters(tmp_path: Path, kind: str) 
 
 
 def test_all_of_a_published_language_model_may_learn(tmp_path: Path) -> None:
-    write_folder(tmp_path, "gpt2")  # which has no adapters
+    write_folder(tmp_path, "gpt2", n_positions=256)  # which has no adapters
     trainer, model = make(language_model=str(tmp_path), train_language_model="all")
     assert not parameters(trainer, trainable=False)
     losses = descend(trainer, feature_batch(model), steps=20)
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "positions", "takes"),
+    # 324 features of CED make 108 windows; the prompt has the start, 7 and 3 tokens.
+    [("bart", 127, 128), ("gpt2", 126, 119), ("llama", 126, 119)],
+)
+def test_a_network_with_too_few_positions(
+    tmp_path: Path, kind: str, positions: int, takes: int
+) -> None:
+    name = "n_positions" if kind == "gpt2" else "max_position_embeddings"
+    settings = {"language_model": str(tmp_path), "train_language_model": "all"}
+    write_folder(tmp_path, kind, **{name: positions})
+    with pytest.raises(ConfigError) as caught:
+        make(**settings)
+    assert str(caught.value) == (
+        f"the network has {positions} positions, but audio takes up to {takes} and a caption 8; "
+        "raise prefix.qformer.window, lower encoder.window_seconds, or take a language model with "
+        "more (prefix.small.max_positions)"
+    )
+    write_folder(tmp_path, kind, **{name: positions + 1})
+    trainer, model = make(**settings)
+    audio = AudioFeatures(torch.randn(1, 324, 48), torch.ones(1, 324).bool(), torch.zeros(1, 48))
+    ids = encode_captions(model.tokenizer, ["a dog barks " * 3], 8)
+    assert torch.isfinite(trainer(CaptionBatch(audio, ids[:, None]), GENERATOR)["loss"])
 
 
 def test_frozen_weights_in_half_precision(tmp_path: Path) -> None:
@@ -282,6 +308,23 @@ def test_what_is_exported_needs_no_adapters(tmp_path: Path) -> None:
         heard = loaded.encode(loaded.encoder(audio.waveform, audio.num_samples)).prefix
         expected = task.captioner().encode(trainer.features(batch)).prefix
     torch.testing.assert_close(heard, expected, rtol=0, atol=1e-5)
+
+
+def test_a_network_may_have_rows_that_are_no_tokens(tmp_path: Path) -> None:
+    """Published Llamas have, to a round number of rows; with too few rows it cannot be loaded."""
+    network = write_folder(tmp_path / "llama", "llama")
+    network.resize_token_embeddings(16)
+    network.save_pretrained(tmp_path / "llama")
+    encoder = random_encoder("ced")
+    trainer, model = make(encoder, language_model=str(tmp_path / "llama"))
+    make_task(trainer, model, encoder).export(tmp_path / "model")
+    loaded = AutoregressiveCaptioner.from_pretrained(tmp_path / "model", "float32", "cpu")
+    assert (len(loaded.tokenizer), loaded.network.config.vocab_size) == (12, 16)
+    assert loaded(noise(1.0), RATE, num_captions=1).captions
+    loaded.tokenizer.add_tokens([f"word{i}" for i in range(5)])
+    loaded.tokenizer.save_pretrained(tmp_path / "model/tokenizer")
+    with pytest.raises(CheckpointError, match="has 17 tokens, but the network has 16; they come"):
+        AutoregressiveCaptioner.from_pretrained(tmp_path / "model")
 
 
 def _stock_names(folder: Path) -> list[str]:

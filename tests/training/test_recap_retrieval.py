@@ -20,6 +20,7 @@ from dac_diffusion.text.tokenizer import encode_captions, train_tokenizer
 from dac_diffusion.training.caption_sources import (
     BatchShape,
     CachedCaptions,
+    Clips,
     FrozenParts,
     SceneCaptions,
 )
@@ -128,6 +129,17 @@ def test_vectors_of_caches_are_in_the_order_of_their_source() -> None:
     assert torch.equal(clips.pooled, torch.tensor([[float(i), 1.0] for i in range(302)]))
     batch = source.batch(0, 0)
     assert batch.audio.features[:, 0, 0].tolist() == [float(clip) for clip in batch.clips]
+
+
+def test_clips_of_one_name_in_two_data_sets_keep_their_captions() -> None:
+    clips = Clips(["x", "y", "x"], [["a dog barks"], ["dog"], ["rain falls"]], torch.eye(3))
+    captions = clips.captions_by_name()
+    assert captions == {"x": ["a dog barks", "rain falls"], "y": ["dog"]}
+    config = RecapConfig()
+    store = open_datastore(config, captions, embedded, "words", WORDS, progress=False)
+    assert len(store) == 3
+    found = find_captions(config, store, clips.names, torch.ones(3, 3), progress=False)
+    assert [set(own) for own in found] == [{"dog"}, {"a dog barks", "rain falls"}, {"dog"}]
 
 
 def test_a_datastore_of_another_model_is_refused_at_the_search() -> None:

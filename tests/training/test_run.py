@@ -20,7 +20,7 @@ from dac_diffusion.errors import ConfigError, DataError
 from dac_diffusion.text.tokenizer import encode_captions
 from dac_diffusion.training.building import make_words
 from dac_diffusion.training.checkpoints import list_checkpoints
-from dac_diffusion.training.run import train
+from dac_diffusion.training.run import check_metric, train
 from dac_diffusion.training.settings import TextConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from dac_diffusion.training.captioner import CaptionerTask
-from dac_diffusion.training.run import train
+from dac_diffusion.training.run import check_metric, train
 
 after_step = CaptionerTask.after_step
 
@@ -216,3 +216,55 @@ def test_further_captions_extend_the_vocabulary(
         for words in (plain, more)
     ]
     assert lengths[1] == 4 < lengths[0]  # three words and the end
+
+
+def test_only_enclap_takes_codes() -> None:
+    codes = ["encoder.name=codes", "encoder.weights=somewhere"]
+    assert load_config(TrainingConfig, None, ["system=enclap", *codes]).encoder.name == "codes"
+    for system in ("diffusion", "autoregressive", "prefix", "recap"):
+        with pytest.raises(ConfigError) as caught:
+            load_config(TrainingConfig, None, [f"system={system}", *codes])
+        assert str(caught.value).endswith(
+            f"encoder.name=codes: system={system} reads features, not codes; set system=enclap, or "
+            "name an encoder of features"
+        )
+
+
+def test_the_best_weights_are_chosen_by_what_is_measured(tmp_path: Path) -> None:
+    """Captioners by CIDEr-D unless a config says otherwise, encoder and scorer by their loss."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"output_dir: {tmp_path / 'run'}\nloop: {{max_steps: 5}}\n")
+    config = load_config(TrainingConfig, path)
+    assert config.loop.best_metric == "+cider_d"
+    assert config.encoder_loop.best_metric == config.scorer_loop.best_metric == "-loss"
+    check_metric(config)
+    check_metric(load_config(TrainingConfig, path, ["loop.best_metric=-embedding_distance"]))
+    for wrong in (
+        ["loop.best_metric=-loss"],
+        ["loop.best_metric=-embedding_distance", "system=prefix"],
+        ["loop.best_metric=cider_d_from_text"],
+    ):
+        with pytest.raises(ConfigError, match="is not measured; choose one of cider_d, ") as caught:
+            train(path, wrong, progress=False)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_config_that_says_nothing_of_the_best_metric_is_evaluated(
+    tmp_path: Path, scenes: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("training_scenes: 16\nencoder: {channels: [4, 8, 8, 16], width: 16}\n")
+    run = [*SMALL, f"cache_dir={scenes}", f"output_dir={tmp_path / 'run'}", "max_steps=1"]
+    small = [
+        "render_workers=0",
+        "encoder_training.batch_size=4",
+        "captioner_training.clips_per_batch=4",
+        "denoiser.width=32",
+        "denoiser.depth=1",
+        "encoder_loop.num_workers=0",
+        "loop.num_workers=0",
+    ]
+    result = train(path, [*run, *small], progress=False)
+    assert "cider_d" in result.metrics
+    assert (tmp_path / "run/best_model").is_dir()
