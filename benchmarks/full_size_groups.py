@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from common import Row
 from full_size_building import build_published
-from full_size_llama import FORMULA, computed_rows, memory_bytes, weights_per_token, why_not
+from full_size_llama import (
+    FEW_CLIPS,
+    FORMULA,
+    computed_rows,
+    memory_bytes,
+    weights_per_token,
+    why_not,
+)
 from full_size_published import LLAMAS, Published, PublishedSizes
 from full_size_rows import NOTE, parameters_of, with_ratios
 from systems import Setting
@@ -21,7 +28,6 @@ from timed_group import Group, kept_group, time_group
 # Of a device's memory, for what decoding remembers of the places before it (the KV cache).
 CACHE_SHARE = 0.4
 CLIP_SECONDS = 10
-FEW_CLIPS = 8  # groups with more have --many-rounds
 Captioners = Mapping[str, Any]
 
 
@@ -53,15 +59,17 @@ def time_system(
     after the last.
     """
     weights_type, system = getattr(torch, dtype), timed.published
+    reasons: dict[int, str | None] = {}  # found before anything is built
     if system in LLAMAS.values():
         assert system is not None
-        reason = why_not(system.title, sizes.networks[system.network], weights_type, args.device)
-        if reason is not None:
-            return [{NOTE: reason}]
+        about = system.title, sizes.networks[system.network], weights_type, args.device
+        reasons = {size: why_not(*about, size) for size in args.batch_sizes}
 
     build = cache(partial(build_all, system, sizes, weights_type, build_references, args))
-    rows: list[Row] = []
+    rows: list[Row] = [{NOTE: reason} for reason in dict.fromkeys(reasons.values()) if reason]
     for size in args.batch_sizes:
+        if reasons.get(size) is not None:
+            continue
         group = Group(dtype, 1, size)
         path = None if args.folder is None else args.folder / f"{timed.key}_{group.key}.json"
         measure = partial(time_beside, group, timed, references, build, clips, args)
@@ -165,15 +173,18 @@ def llamas_by_arithmetic(
     references: Mapping[str, Setting],
     sizes: PublishedSizes,
 ) -> list[Row]:
-    """Rows of the Llamas that are wanted but were not timed, computed from smaller ones."""
+    """Rows of the groups in which a Llama was wanted and not timed, computed from smaller ones."""
     measured = [row for row in rows if NOTE not in row]
     weights = {
         s.title: weights_per_token(sizes.networks[s.network]) for s in wanted
     }  # that each token reads
-    missing = [title for title in weights if title not in {row["model"] for row in measured}]
+    timed = {(row["model"], row["group"]) for row in measured}
+    groups = dict.fromkeys(row["group"] for row in measured)
     found: list[Row] = []
-    for title in missing:
-        for group in dict.fromkeys(row["group"] for row in measured):
+    for title in weights:
+        for group in groups:
+            if (title, group) in timed:
+                continue
             of_sizes = {
                 weights[model]: [r for r in measured if (r["model"], r["group"]) == (model, group)]
                 for model in weights

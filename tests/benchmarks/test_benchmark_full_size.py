@@ -136,7 +136,7 @@ def test_ranking_counts_where_candidates_are_ranked(
         assert row["ratio_few"] == pytest.approx(row["aps"] / few["aps"])
 
 
-def test_a_llama_that_does_not_fit_is_computed_from_two_that_do(
+def test_a_llama_that_does_not_fit_with_so_many_clips_is_computed_from_two_that_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import full_size_groups
@@ -146,7 +146,8 @@ def test_a_llama_that_does_not_fit_is_computed_from_two_that_do(
     plain = full_size_groups.why_not
 
     def refuse(title: str, *arguments: Any) -> str | None:
-        return "CED + Llama 2 7B: no room" if "7B" in title else plain(title, *arguments)
+        none = "7B" in title and arguments[-1] == 2
+        return "CED + Llama 2 7B, 2 clips: no room" if none else plain(title, *arguments)
 
     monkeypatch.setattr(full_size_groups, "why_not", refuse)
     output = tmp_path / "full_size.json"
@@ -160,17 +161,17 @@ def test_a_llama_that_does_not_fit_is_computed_from_two_that_do(
         (name, size) for name in names for size in (1, 2) for _ in range(2)
     ]
     assert content["notes"][0] == "CED + Llama 1.1B: in bfloat16 only"
-    assert "CED + Llama 2 7B: no room" in content["notes"]
+    assert "CED + Llama 2 7B, 2 clips: no room" in content["notes"]
     assert content["notes"][-1].startswith("CED + Llama 2 7B: computed, not measured: ")
     by_name = {(r["model"], r["setting"], r["batch_size"]): r for r in llamas}
     weights = [weights_per_token(tiny_published().networks[f"llama_{n}b"]) for n in (1, 3, 7)]
-    for size in (1, 2):
-        low, high = (by_name[name, "beam 2", size] for name in names[:2])
-        computed = by_name[names[2], "beam 2, computed", size]
-        line = np.polyfit(weights[:2], [low["generation"], high["generation"]], 1)
-        assert computed["generation"] == pytest.approx(np.polyval(line, weights[2]))
-        assert computed["rounds"] == "computed"
-        assert f"| CED + Llama 2 7B | beam 2, computed | bfloat16 | {size} |" in content["markdown"]
+    assert by_name[names[2], "beam 2", 1]["rounds"] == 1
+    low, high = (by_name[name, "beam 2", 2] for name in names[:2])
+    computed = by_name[names[2], "beam 2, computed", 2]
+    line = np.polyfit(weights[:2], [low["generation"], high["generation"]], 1)
+    assert computed["generation"] == pytest.approx(np.polyval(line, weights[2]))
+    assert computed["rounds"] == "computed"
+    assert "| CED + Llama 2 7B | beam 2, computed | bfloat16 | 2 |" in content["markdown"]
 
 
 def test_a_group_that_was_kept_is_not_timed_again(

@@ -50,20 +50,22 @@ def test_why_one_cannot_be_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     from full_size_published import published_full_size
 
     settings = published_full_size().networks["llama_7b"]
-    assert why_not("Big", settings, torch.float32, "cpu") == "Big: in bfloat16 only"
+    assert why_not("Big", settings, torch.float32, "cpu", 1) == "Big: in bfloat16 only"
     memory = tmp_path / "meminfo"
     monkeypatch.setattr(full_size_llama, "MEMORY", memory)
-    for gigabytes, reason in (
-        (16, "Big: not timed, it needs 16.5 GB and 16.0 GB are free"),
-        (17, None),
+    for gigabytes, clips, reason in (
+        (16, 1, "Big, 1 clip: not timed, it needs 16.5 GB and 16.0 GB are free"),
+        (17, 8, None),
+        (17, 32, "Big, 32 clips: not timed, it needs 25.5 GB and 17.0 GB are free"),
+        (26, 32, None),
     ):
         kilobytes = gigabytes * 1e9 / 1024
         memory.write_text(f"MemTotal: 24000000 kB\nMemAvailable: {kilobytes:.0f} kB\n")
-        assert why_not("Big", settings, torch.bfloat16, "cpu") == reason
+        assert why_not("Big", settings, torch.bfloat16, "cpu", clips) == reason
     assert memory_bytes("cpu", "total") == 24000000 * 1024
     memory.unlink()
     assert memory_bytes("cpu", "free") is None
-    assert why_not("Big", settings, torch.bfloat16, "cpu") is None
+    assert why_not("Big", settings, torch.bfloat16, "cpu", 32) is None
 
 
 def test_memory_on_cuda_is_what_torch_says(monkeypatch: pytest.MonkeyPatch) -> None:
