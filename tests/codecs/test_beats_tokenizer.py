@@ -34,9 +34,24 @@ CODEBOOK = "quantize.embedding.weight"
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BeatsTokenizer:
-    path = tmp_path_factory.mktemp("beats") / "tokenizer.pt"
-    return BeatsTokenizer.from_published(save_beats(path, TINY_TOKENIZER, tokenizer_weights()))
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """Of a tiny tokenizer whose first layer spreads the features, which random layers hardly do."""
+    path = save_beats(tmp_path_factory.mktemp("beats") / "b.pt", TINY_BEATS, beats_weights())
+    beats, seconds = BeatsEncoder.from_published(path), 4
+    features = encode(beats, noise(1, seconds, rate=RATE), [seconds * RATE]).features[0]  # (S, D)
+    made = tokenizer_weights()
+    first = made["quantize_layer.0.weight"] / features.std(dim=0)
+    made["quantize_layer.0.weight"] = first
+    made["quantize_layer.0.bias"] = -first @ features.mean(dim=0)
+    return made
+
+
+@pytest.fixture(scope="module")
+def tokenizer(
+    weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> BeatsTokenizer:
+    path = tmp_path_factory.mktemp("tokenizer") / "t.pt"
+    return BeatsTokenizer.from_published(save_beats(path, TINY_TOKENIZER, weights))
 
 
 def squared_distances(weights: dict[str, Tensor], features: Tensor) -> Tensor:
@@ -50,10 +65,10 @@ def squared_distances(weights: dict[str, Tensor], features: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("lengths_of_entries", [(1.0, 1.0), (0.7, 1.3)])
 def test_codes_are_the_nearest_entries(
-    tmp_path: Path, lengths_of_entries: tuple[float, float]
+    tmp_path: Path, weights: dict[str, Tensor], lengths_of_entries: tuple[float, float]
 ) -> None:
-    weights = tokenizer_weights()
-    weights[CODEBOOK] *= torch.linspace(*lengths_of_entries, 24)[:, None]
+    scaled = weights[CODEBOOK] * torch.linspace(*lengths_of_entries, 24)[:, None]  # (C, Q)
+    weights = {**weights, CODEBOOK: scaled}
     path = save_beats(tmp_path / "tokenizer.pt", TINY_TOKENIZER, weights)
     audio = encode(BeatsTokenizer.from_published(path), noise(3, 2.0, rate=RATE), LENGTHS)
     # BEATs by itself, from a file with the same weights.
@@ -68,7 +83,7 @@ def test_codes_are_the_nearest_entries(
     distances = squared_distances(weights, body.features)[body.mask]  # (R, C)
     found, expected = audio.features[audio.mask][:, 0], distances.argmin(dim=-1)
     first, second = distances.topk(2, largest=False).values.unbind(dim=-1)
-    clear = second - first > 1e-5  # otherwise the last bits may decide
+    clear = second - first > 1e-3  # otherwise the last bits may decide
     assert clear.float().mean() > 0.99
     assert torch.equal(found[clear], expected[clear])
     assert len(found.unique()) > 5
@@ -221,15 +236,15 @@ def test_a_file_that_does_not_fit_its_cfg(tmp_path: Path) -> None:
 
 
 def test_what_only_its_training_reads_may_be_missing(
-    tmp_path: Path, tokenizer: BeatsTokenizer
+    tmp_path: Path, weights: dict[str, Tensor], tokenizer: BeatsTokenizer
 ) -> None:
-    weights = {
+    needed = {
         name: value
-        for name, value in tokenizer_weights().items()
+        for name, value in weights.items()
         if name.startswith("quantize_layer") or "quantize" not in name or name == CODEBOOK
     }
-    assert len(weights) == len(tokenizer_weights()) - 4
-    path = save_beats(tmp_path / "t.pt", TINY_TOKENIZER, weights)
+    assert len(needed) == len(weights) - 4
+    path = save_beats(tmp_path / "t.pt", TINY_TOKENIZER, needed)
     loaded = BeatsTokenizer.from_published(path).state_dict()
     assert loaded.keys() == tokenizer.state_dict().keys()
     assert all(torch.equal(loaded[name], own) for name, own in tokenizer.state_dict().items())
