@@ -286,4 +286,4 @@ def test_codecs_import_nothing_to_their_right() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dac_diffusion.")
     }
-    assert names == {"codecs", "encoders", "errors", "hub", "saved_models"}
+    assert names == {"codecs", "encoders", "errors", "hub", "saved_models", "seeds"}
