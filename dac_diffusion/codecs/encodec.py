@@ -38,6 +38,8 @@ ENCODEC_SETTINGS = (
     *("dilation_growth_rate", "use_causal_conv", "pad_mode", "compress", "num_lstm_layers"),
     *("trim_right_ratio", "codebook_size", "codebook_dim", "use_conv_shortcut"),
 )
+# Kilobits a second at 24 kHz for each number of codebooks.
+BANDWIDTHS = {2: 1.5, 4: 3.0, 8: 6.0, 16: 12.0, 32: 24.0}
 # Settings under which a clip's codes are its own, and those of all published 24 kHz models.
 NEEDED = {
     "audio_channels": 1,
@@ -128,6 +130,15 @@ class EncodecCodec(ModelMixin, ConfigMixin):
             hidden = self.encoder(waveform[:, None].to(self.dtype))  # (B, D, S)
             codes = self.quantizer.encode(hidden, self.bandwidth)  # (N, B, S)
         return code_features(rearrange(codes, "n b s -> b s n"), mask)
+
+
+def bandwidth_of(num_codebooks: int | None) -> float:
+    """The kilobits a second of so many codebooks at 24 kHz, of 16 if None. Raises ConfigError."""
+    bandwidth = BANDWIDTHS.get(16 if num_codebooks is None else num_codebooks)
+    if bandwidth is None:
+        known = ", ".join(map(str, BANDWIDTHS))
+        raise ConfigError(f"num_codebooks={num_codebooks}: EnCodec has {known}")
+    return bandwidth
 
 
 def _check(config: Any, bandwidth: float) -> None:

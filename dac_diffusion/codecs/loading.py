@@ -45,23 +45,30 @@ def codec_name(codec: Any) -> str:
     raise ConfigError(f"{type(codec).__name__} is no codec: use {', '.join(get_args(CodecName))}")
 
 
-def random_codec(name: str, seed: int = 0) -> Any:
-    """A small untrained codec whose codes follow the sound all the same. Raises ConfigError."""
+def random_codec(name: str, seed: int = 0, num_codebooks: int | None = None) -> Any:
+    """A small untrained codec whose codes follow the sound all the same.
+
+    num_codebooks: of EnCodec 2, 4, 8 or 16, of the Descript codec 1 to 32; None: all, or 4 of rvq.
+    Raises ConfigError.
+    """
+    from dac_diffusion.codecs.encodec import bandwidth_of
+
     cls = codec_class(name)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         if name == "encodec":
             bandwidths = [1.5, 3.0, 6.0, 12.0]
-            codec = cls({"num_filters": 4, "hidden_size": 16, "target_bandwidths": bandwidths})
+            sizes = {"num_filters": 4, "hidden_size": 16, "target_bandwidths": bandwidths}
+            codec = cls(sizes, bandwidth_of(num_codebooks))
             _draw_codebooks(codec)
         elif name == "descript":
-            codec = cls({"encoder_hidden_size": 4, "decoder_hidden_size": 16})
+            codec = cls({"encoder_hidden_size": 4, "decoder_hidden_size": 16}, num_codebooks)
             _standardise(codec.encoder, codec.encoder.conv2, _noise(codec.sampling_rate))
         elif name == "beats_tokenizer":
             codec = cls(settings_of(random_encoder("beats")), codebook_size=32, codebook_dim=16)
             _take_entries(codec)
         else:
-            codec = _quantized_noise()
+            codec = _quantized_noise(4 if num_codebooks is None else num_codebooks)
     return codec.eval().requires_grad_(False)
 
 
@@ -108,7 +115,7 @@ def _take_entries(tokenizer: Any) -> None:
     tokenizer.codebook.copy_(vectors[chosen])
 
 
-def _quantized_noise() -> Any:
+def _quantized_noise(num_codebooks: int) -> Any:
     """A random BEATs whose features of noise a small quantiser was fitted on."""
     from dac_diffusion.codecs.quantized_encoder import QuantizedEncoder
     from dac_diffusion.codecs.quantizer_fitting import QuantizerFitting, fit_quantizer
@@ -117,6 +124,6 @@ def _quantized_noise() -> Any:
     encoder = random_encoder("beats", int(torch.randint(2**31, ())))
     waveform = _noise(encoder.sampling_rate)[None]
     features = encoder(waveform, torch.tensor([waveform.shape[1]])).features[0]  # (S, D)
-    quantizer = ResidualQuantizer(encoder.feature_dim, num_codebooks=4, codebook_size=32)
+    quantizer = ResidualQuantizer(encoder.feature_dim, num_codebooks, codebook_size=32)
     fit_quantizer(quantizer, [features], QuantizerFitting(steps=5), progress=False)
     return QuantizedEncoder.from_parts(encoder, quantizer)

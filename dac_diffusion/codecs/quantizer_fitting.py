@@ -61,7 +61,8 @@ def fit_quantizer(
 
     batches: in random order, and iterable again and again (a list, or an object with __iter__);
     steps go on where the one before stopped, and start anew at the end. One batch is held at a
-    time. Returns the share of the variance that is left after each stage, of batches like these.
+    time. Returns the share of the variance that is left after each stage, of batches like these;
+    the quantiser's config keeps it.
     Raises DataError for features that are none, too few, of another width or not finite.
     """
     fitting = fitting or QuantizerFitting()
@@ -76,7 +77,9 @@ def fit_quantizer(
             for _ in _steps(quantizer, stage, entries, stream, fitting.steps, generator):
                 bar.update()
             quantizer.codebooks[stage] = entries
-    return share_left(quantizer, stream)
+    left = share_left(quantizer, stream)
+    quantizer.register_to_config(variance_left=left)
+    return left
 
 
 def _endless(batches: Iterable[Tensor], quantizer: ResidualQuantizer) -> Iterator[Tensor]:

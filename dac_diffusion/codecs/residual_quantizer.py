@@ -22,7 +22,8 @@ class ResidualQuantizer(ModelMixin, ConfigMixin):
     are those of the first n codebooks alone.
 
     normalise: give every dimension zero mean and unit variance before quantising. fitted_on: what
-    the features were that it was fitted on (a feature cache's `encoder`), kept for whoever asks.
+    the features were that it was fitted on (a feature cache's `encoder`); variance_left: the share
+    of their variance that is left after each codebook. Both are kept for whoever asks.
     Raises ConfigError for sizes below 1.
     Source: CLAP-ART, arXiv 2506.00800: 16 codebooks of 1024 entries on BEATs features.
     """
@@ -35,6 +36,7 @@ class ResidualQuantizer(ModelMixin, ConfigMixin):
         codebook_size: int = 1024,
         normalise: bool = False,
         fitted_on: dict[str, Any] | None = None,
+        variance_left: list[float] | None = None,
     ) -> None:
         super().__init__()
         sizes = {
