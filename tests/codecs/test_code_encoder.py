@@ -221,9 +221,12 @@ def test_random_ones_by_name() -> None:
             encode(random_codec(name, seed=4), waveform, codec.sampling_rate).features, codes
         )
         assert all(len(book.unique()) > 5 for book in codes[0].T)
-        fewer = random_codec(name, seed=3, num_codebooks=2)
-        assert fewer.num_codebooks == 2
-        assert torch.equal(encode(fewer, waveform, codec.sampling_rate).features, codes[..., :2])
+        count = 1 if name == "beats_tokenizer" else 2
+        fewer = random_codec(name, seed=3, num_codebooks=count)
+        assert fewer.num_codebooks == count
+        assert torch.equal(
+            encode(fewer, waveform, codec.sampling_rate).features, codes[..., :count]
+        )
 
 
 def test_settings_that_make_no_encoder(parts: dict[str, Any], tmp_path: Path) -> None:
