@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from dac_diffusion.training.caption_vectors import embed_with_scorer
 from torch import Tensor
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
@@ -23,7 +22,7 @@ def recap(**settings: str) -> AutoregressiveCaptioner:
     captioner = tiny_autoregressive()
     space = space_fingerprint(captioner.scorer)
     captioner.register_to_config(retrieved=2, **{"datastore_space": space, **settings})
-    vectors: Tensor = embed_with_scorer(captioner.scorer, captioner.tokenizer, WORDS).detach()
+    vectors: Tensor = captioner.scorer.embed_captions(WORDS, captioner.tokenizer)
     captioner.datastore = CaptionDatastore.build(WORDS, ["x", "y", "z"], vectors, space)
     return captioner
 
