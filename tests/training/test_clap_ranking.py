@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from small_runs import SMALL_SCENES
 
 from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
+from dac_diffusion.autoregressive.retrieval_prompt import prompts_of
 from dac_diffusion.codecs.code_encoder import CodeEncoder
 from dac_diffusion.codecs.loading import random_codec
 from dac_diffusion.codecs.quantized_encoder import QuantizedEncoder
@@ -24,6 +25,7 @@ from dac_diffusion.encoders.loading import random_encoder
 from dac_diffusion.encoders.paired import PairedEncoder
 from dac_diffusion.errors import CheckpointError, ConfigError
 from dac_diffusion.ranking.clap_similarity import ClapScorer
+from dac_diffusion.retrieval.datastore import space_fingerprint
 from dac_diffusion.systems import load_captioner
 from dac_diffusion.training.clap_ranking import clap_scorer
 from dac_diffusion.training.run import train
@@ -59,10 +61,12 @@ def by_htsat(folder: Path) -> list[str]:
     return ["encoder.name=htsat", f"encoder.weights={folder / 'clap'}"]
 
 
-def trained(output: Path, folder: Path, *overrides: str) -> AutoregressiveCaptioner:
+def trained(
+    output: Path, folder: Path, *overrides: str, config: Path = TINY
+) -> AutoregressiveCaptioner:
     shared = [f"cache_dir={folder / 'scenes'}", f"data.features_dir={folder / 'features'}"]
     own = [f"scorer.clap={folder / 'clap'}", f"output_dir={output}"]
-    train(TINY, [*SMALL, *shared, *own, *overrides], progress=False)
+    train(config, [*SMALL, *shared, *own, *overrides], progress=False)
     captioner = load_captioner(output, "float32")
     assert isinstance(captioner, AutoregressiveCaptioner)
     return captioner
@@ -77,21 +81,22 @@ def test_captions_are_ranked_by_the_clap_that_was_heard(folder: Path) -> None:
     captioner = load_captioner(folder / "run", "float32")
     assert type(captioner.scorer) is ClapScorer
     assert not list((folder / "run").glob("scorer*"))  # none was trained
-    sounds = [noise(0.9, 1), noise(1.6, 2)]
-    together = captioner([(sound, RATE) for sound in sounds], num_captions=2, num_candidates=4)
+    rate = captioner.encoder.sampling_rate
+    sounds = [noise(0.9, 1, rate), noise(1.6, 2, rate)]
+    together = captioner([(sound, rate) for sound in sounds], num_captions=2, num_candidates=4)
     encoder = HtsatEncoder.from_published(folder / "clap")
     texts = ClapTextEncoder.from_published(folder / "clap")
     for sound, result in zip(sounds, together, strict=True):
         assert result.error is None
-        alone = captioner(sound, RATE, num_captions=2, num_candidates=4)
+        alone = captioner(sound, rate, num_captions=2, num_candidates=4)
         assert alone.captions == result.captions
         waveform = torch.from_numpy(sound)[None]
         pooled = captioner.encoder(waveform, torch.tensor([len(sound)])).pooled[0]
         for caption in result.captions:
             assert caption.parts is not None
             cosine = float(texts([caption.text])[0] @ pooled / pooled.norm())
-            assert caption.parts.audio_text == pytest.approx(cosine, abs=1e-5)
-            expected = 0.6 * cosine + 0.4 * (caption.parts.likelihood or 0.0)
+            assert caption.parts.cosine == pytest.approx(cosine, abs=1e-5)
+            expected = 0.6 * cosine + 0.4 * (caption.parts.log_likelihood or 0.0)
             assert caption.score == pytest.approx(expected, abs=1e-5)
     own = captioner.encoder.sequence_encoder.state_dict()
     assert all(torch.equal(own[name], value) for name, value in encoder.state_dict().items())
@@ -121,6 +126,26 @@ def test_a_run_goes_on_and_a_second_stage_begins_with_it(folder: Path, tmp_path:
     vectors = before.embed_captions(words, tokenizer)
     assert torch.equal(second.scorer.embed_captions(words, tokenizer), vectors)
     assert second(noise(1.0), RATE, num_captions=1).captions
+
+
+def test_captions_are_looked_up_in_its_space(folder: Path, tmp_path: Path) -> None:
+    """RECAP with recap.space=scorer: the datastore has the vectors that rank."""
+    recap, own = CONFIGS / "tiny/recap.yaml", [f"data.features_dir={tmp_path / 'features'}"]
+    captioner = trained(tmp_path, folder, *by_htsat(folder), *own, "max_steps=1", config=recap)
+    datastore, scorer = captioner.datastore, captioner.scorer
+    assert datastore is not None
+    assert captioner.config.retrieval_space == "scorer"
+    assert datastore.space == space_fingerprint(scorer)
+    sound = torch.from_numpy(noise(1.0, 1, 8000))[None]
+    with torch.no_grad():
+        audio = captioner.encoder(sound, torch.tensor([8000]))
+    (found,) = datastore.search(audio.pooled, 3)
+    vectors = scorer.embed_captions(found.captions, captioner.tokenizer)
+    torch.testing.assert_close(vectors @ audio.pooled[0], torch.tensor(found.scores))
+    prompts = captioner.prompts(audio)
+    assert prompts is not None
+    assert prompts.left == prompts_of(captioner.tokenizer, [found.captions]).left
+    assert captioner(sound[0].numpy(), 8000, num_captions=1).captions
 
 
 def test_another_clap_is_refused_before_features_are_computed(folder: Path, tmp_path: Path) -> None:
