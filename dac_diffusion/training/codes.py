@@ -8,34 +8,28 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from dac_diffusion.codecs.beats_tokenizer import BeatsTokenizer
 from dac_diffusion.codecs.code_encoder import CodeEncoder
 from dac_diffusion.codecs.loading import random_codec
-from dac_diffusion.codecs.quantized_encoder import QuantizedEncoder
-from dac_diffusion.codecs.quantizer_fitting import fit_quantizer
-from dac_diffusion.codecs.residual_quantizer import ResidualQuantizer
-from dac_diffusion.data.feature_cache import FeatureCache
-from dac_diffusion.data.feature_quantizer import BATCH_FRAMES, CacheFrames
-from dac_diffusion.data.scene_features import SceneFeatures, quantize_scenes, real_frames
+from dac_diffusion.data.scene_features import SceneFeatures, quantize_scenes
+from dac_diffusion.encoders.base import weights_digest
 from dac_diffusion.encoders.mel_patches import MelPatchEncoder
 from dac_diffusion.errors import ConfigError
 from dac_diffusion.files import atomic_folder, make_folder
 from dac_diffusion.libraries import quiet_libraries
-from dac_diffusion.saved_models import load_saved_model
-from dac_diffusion.training.recordings import RANDOM_WEIGHTS, frozen_encoder, prepare_sample
+from dac_diffusion.training.quantizers import (
+    given_quantizer,
+    join_quantizer,
+    quantized_encoder,
+    quantizer_of_scenes,
+)
+from dac_diffusion.training.recordings import RANDOM_WEIGHTS, frozen_encoder
 from dac_diffusion.training.settings import CodecConfig, EncoderConfig, TrainingConfig
-
-RVQ_CODEBOOKS = 16  # CLAP-ART's
-# Kilobits a second of EnCodec at 24 kHz for each number of codebooks.
-ENCODEC_BANDWIDTHS = {2: 1.5, 4: 3.0, 8: 6.0, 16: 12.0, 32: 24.0}
 
 
 @dataclass(frozen=True)
@@ -55,9 +49,15 @@ def with_code_encoder(config: TrainingConfig, progress: bool, is_main: bool) -> 
     """
     if config.encoder.name == "codes":
         return config
-    folder = _place(config, "code_encoder")
+    settings = config.codec
+    if settings.features == "mel":
+        raise ConfigError(
+            "codec.features=mel: is for codec.name=rvq with the small encoder on built-in scenes; "
+            "here set encoder.name=mel and encoder.weights=random instead"
+        )
+    folder = _place(config, "code_encoder", _weights_behind(config))
     if is_main and not folder.is_dir():
-        codec, settings = _codec(config, progress), config.codec
+        codec = _codec(config, progress)
         sequence = None
         if settings.sequence == "encoder":
             sequence = frozen_encoder(config)
@@ -83,28 +83,42 @@ def code_scenes(
 
     encoder, training, validation: the small encoder and its features, which give the vectors and,
     unless the config says mel, the codes. encode: the features that another encoder has of both.
+    Without a sequence vector every scene's is the constant 1, as the encoder's is. Raises
+    ConfigError for a quantiser of other features.
     """
     coded, features = encoder, (training, validation)
     if config.codec.features == "mel":
         coded = spectrogram_of(encoder)
         features = encode(coded)
-    folder = _place(config, "quantizer")
-    if folder.is_dir():
-        quantizer = load_saved_model(ResidualQuantizer, folder)
-    else:
-        quantizer = _new_quantizer(config, coded.feature_dim)
-        frames = real_frames(features[0], BATCH_FRAMES, config.codec.fitting.seed)
-        _fit(quantizer, frames, config, progress)
-        with atomic_folder(folder) as partial, quiet_libraries():
-            quantizer.save_pretrained(partial)
-    codec = QuantizedEncoder.from_parts(coded, quantizer)
+    quantizer = given_quantizer(config)
+    if quantizer is None:
+        decides = [
+            weights_digest(coded),
+            dataclasses.asdict(config.soundscapes),
+            dataclasses.asdict(config.feature_augmentation),
+            training.num_views,
+        ]
+        folder = _place(config, "quantizer", decides)
+        quantizer = quantizer_of_scenes(config, coded, features[0], folder, progress)
+    codec = join_quantizer(config, coded, quantizer)
     sequence = encoder if config.codec.sequence == "encoder" else None
-    codes = [quantize_scenes(each, quantizer, progress) for each in features]
-    heard = [
-        dataclasses.replace(own, pooled=vectors.pooled)
-        for own, vectors in zip(codes, (training, validation), strict=True)
-    ]
-    return CodedScenes(CodeEncoder.from_parts(codec, sequence), *heard)
+    heard = []
+    for own, vectors in zip(features, (training.pooled, validation.pooled), strict=True):
+        codes = quantize_scenes(own, quantizer, progress)
+        pooled = vectors if sequence is not None else vectors.new_ones(*vectors.shape[:2], 1)
+        heard.append(dataclasses.replace(codes, pooled=pooled))  # (V, N, P or 1)
+    return CodedScenes(CodeEncoder.from_parts(codec, sequence, config.codec.window_seconds), *heard)
+
+
+def check_codec_of_scenes(config: TrainingConfig) -> None:
+    """Raise ConfigError for a codec that cannot code scenes, before anything is made for it."""
+    window, longest = config.codec.window_seconds, config.soundscapes.longest_seconds
+    if window is not None and window < longest:
+        raise ConfigError(
+            f"codec.window_seconds={window:g}: built-in scenes of up to {longest:g} s are heard "
+            f"whole; set it to {longest:g} or more, or soundscapes.longest_seconds to less"
+        )
+    given_quantizer(config)
 
 
 def spectrogram_of(encoder: Any) -> MelPatchEncoder:
@@ -118,7 +132,7 @@ def spectrogram_of(encoder: Any) -> MelPatchEncoder:
 def _codec(config: TrainingConfig, progress: bool) -> Any:
     settings = config.codec
     if settings.name == "rvq":
-        return _quantized_encoder(config, progress)
+        return quantized_encoder(config, progress)
     if settings.weights is None:
         raise ConfigError(
             f"codec.weights: name the published weights of {settings.name}, a file, folder or Hub "
@@ -127,18 +141,14 @@ def _codec(config: TrainingConfig, progress: bool) -> Any:
     if settings.name == "beats_tokenizer":
         return _beats_tokenizer(settings, settings.weights, config.seed)
     if settings.weights == RANDOM_WEIGHTS:
-        return random_codec(settings.name, config.seed)
+        return random_codec(settings.name, config.seed, settings.num_codebooks)
     if settings.name == "descript":
         from dac_diffusion.codecs.descript import DescriptCodec
 
         return DescriptCodec.from_published(settings.weights, settings.num_codebooks)
-    from dac_diffusion.codecs.encodec import EncodecCodec
+    from dac_diffusion.codecs.encodec import EncodecCodec, bandwidth_of
 
-    bandwidth = ENCODEC_BANDWIDTHS.get(settings.num_codebooks or 16)
-    if bandwidth is None:
-        known = ", ".join(map(str, ENCODEC_BANDWIDTHS))
-        raise ConfigError(f"codec.num_codebooks={settings.num_codebooks}: EnCodec has {known}")
-    return EncodecCodec.from_published(settings.weights, bandwidth)
+    return EncodecCodec.from_published(settings.weights, bandwidth_of(settings.num_codebooks))
 
 
 def _beats_tokenizer(settings: CodecConfig, weights: str, seed: int) -> BeatsTokenizer:
@@ -160,57 +170,25 @@ def _beats_tokenizer(settings: CodecConfig, weights: str, seed: int) -> BeatsTok
     return tokenizer
 
 
-def _quantized_encoder(config: TrainingConfig, progress: bool) -> QuantizedEncoder:
-    """k-means on the features of some training clips."""
-    encoder, folders = prepare_sample(config, config.codec.fit_clips, progress)
-    caches = [FeatureCache.open(folder) for folder in folders]
-    quantizer = _new_quantizer(config, encoder.feature_dim, caches[0].encoder)
-    _fit(quantizer, _InTurn(caches, config.codec.fitting.seed), config, progress)
-    return QuantizedEncoder.from_parts(encoder, quantizer)
+def _weights_behind(config: TrainingConfig) -> list[str]:
+    """Digests of the weights that codes by k-means depend on."""
+    if config.codec.name != "rvq":
+        return []
+    given = given_quantizer(config)
+    return [weights_digest(part) for part in (frozen_encoder(config), given) if part is not None]
 
 
-@dataclass(frozen=True)
-class _InTurn:
-    """Batches of frames (R, D) from several caches in turn, until all are through."""
+def _place(config: TrainingConfig, kind: str, more: list[Any]) -> Path:
+    """A folder in output_dir whose name is made of everything that decides what is in it.
 
-    caches: Sequence[FeatureCache]
-    seed: int
-
-    def __iter__(self) -> Iterator[Tensor]:
-        streams = [iter(CacheFrames(cache, seed=self.seed)) for cache in self.caches]
-        while streams:
-            for stream in list(streams):
-                batch = next(stream, None)
-                if batch is None:
-                    streams.remove(stream)
-                else:
-                    yield batch
-
-
-def _new_quantizer(
-    config: TrainingConfig, width: int, fitted_on: dict[str, Any] | None = None
-) -> ResidualQuantizer:
-    settings = config.codec
-    books = settings.num_codebooks or RVQ_CODEBOOKS
-    return ResidualQuantizer(width, books, settings.codebook_size, settings.normalise, fitted_on)
-
-
-def _fit(
-    quantizer: ResidualQuantizer, batches: Any, config: TrainingConfig, progress: bool
-) -> None:
-    left = fit_quantizer(quantizer.to(config.data.device), batches, config.codec.fitting, progress)
-    quantizer.cpu()
-    shares = " ".join(f"{share:.3f}" for share in left)
-    logging.getLogger("dac_diffusion").info("variance left after each codebook: %s", shares)
-
-
-def _place(config: TrainingConfig, kind: str) -> Path:
-    """A folder in output_dir whose name is made of everything that decides what is in it."""
+    more: what decides it beside the config's own settings of codec, encoder and data.
+    """
     decides = [
         dataclasses.asdict(config.codec),
         dataclasses.asdict(config.encoder),
         [dataclasses.asdict(dataset) for dataset in config.data.training],
         [config.training_scenes, config.seed],
+        more,
     ]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
     return make_folder(config.output_dir) / f"{kind}-{digest}"

@@ -19,7 +19,7 @@ from dac_diffusion.training.caption_sources import (
     open_caches,
 )
 from dac_diffusion.training.clap_ranking import clap_scorer
-from dac_diffusion.training.codes import code_scenes, with_code_encoder
+from dac_diffusion.training.codes import check_codec_of_scenes, code_scenes, with_code_encoder
 from dac_diffusion.training.encoder_vectors import prepare_waveforms, trains_encoder
 from dac_diffusion.training.recordings import (
     frozen_encoder,
@@ -59,6 +59,9 @@ def prepare(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepare
 
 
 def _prepare_scenes(config: TrainingConfig, accelerator: Any, progress: bool) -> Prepared:
+    coded_scenes = config.system == "enclap"
+    if coded_scenes:
+        check_codec_of_scenes(config)
     with accelerator.main_process_first():
         pools = render_pools(config, progress)
     captions = [text for group in pools[0].captions for text in group]
@@ -70,20 +73,22 @@ def _prepare_scenes(config: TrainingConfig, accelerator: Any, progress: bool) ->
 
     def encode(encoder: MelEncoder) -> tuple[SceneFeatures, SceneFeatures]:
         return (
-            load_or_encode_pool(folder, encoder, pools[0], augmented, progress),
-            load_or_encode_pool(folder, encoder, pools[1], Hearings(), progress),
+            load_or_encode_pool(folder, encoder, pools[0], augmented, progress, not coded_scenes),
+            load_or_encode_pool(folder, encoder, pools[1], Hearings(), progress, not coded_scenes),
         )
 
     with accelerator.main_process_first():
         features, heard = encode(parts.encoder)
-        if config.system == "enclap":
+        if coded_scenes:
             coded = code_scenes(config, parts.encoder, features, heard, encode, progress)
             parts = dataclasses.replace(parts, encoder=coded.encoder)
             features, heard = coded.training, coded.validation
     shape, plain = batch_shape(config), normalises(config)
     training = SceneCaptions(pools[0], features, words.tokenizer, shape, config.seed, plain)
     validation = SceneCaptions(pools[1], heard, words.tokenizer, shape, config.seed, plain)
-    if not same_words(parts.tokenizer, words.tokenizer):
+    # The encoder's own scorer is for its own words and vectors, which a captioner may do without.
+    of_its_vectors = parts.scorer.config.pooled_dim == parts.encoder.pooled_dim
+    if not (same_words(parts.tokenizer, words.tokenizer) and of_its_vectors):
         small = dataclasses.replace(shape, clips=config.scorer.batch_size, captions=1)
         scorer = train_scorer(
             config,

@@ -100,11 +100,15 @@ class CodecConfig:
     features by k-means, fitted before the training: those of `encoder` on fit_clips of its clips,
     or, with the small encoder on built-in scenes, on all scenes those of the encoder or of the
     spectrogram (features=mel; encoders/mel_patches.py).
+    Or `weights` is the folder of a quantiser that `dac-diffusion prepare quantizer` fitted to
+    features of the same encoder. fit_clips, and batches of 32,768 frames of the encoder's last
+    layer, are assumptions of ours; CLAP-ART does not say.
     num_codebooks: how many of the codec's codebooks are used (None: 16 of EnCodec, all 32 of the
-    Descript codec, the one of the tokenizer, 16 of rvq). codebook_size: of rvq; the tokenizer's own
-    must be equal to it. normalise, fitting: of rvq.
-    sequence: which encoder gives the clip's vector: `encoder` itself, `sequence_encoder`, or none.
-    window_seconds: the longest audio at once (None: the codec's own).
+    Descript codec, the one of the tokenizer, of rvq 16 or those of `weights`). codebook_size: of
+    rvq; the tokenizer's own must be equal to it. normalise, fitting: of rvq.
+    sequence: which encoder gives the clip's vector: `encoder` itself, `sequence_encoder`, or none;
+    without a vector the cosines with captions say nothing of a clip, so rank by likelihood
+    (decoding.ranking). window_seconds: the longest audio at once (None: the codec's own).
     """
 
     name: CodecName = "rvq"

@@ -113,6 +113,21 @@ def test_features_are_computed_once_for_all_that_decides_them(
         assert torch.equal(getattr(again, name), getattr(direct, name))
 
 
+@torch.inference_mode()
+def test_in_full_precision_only_float16_rounds(
+    encoder: ConvolutionalEncoder, pool: ScenePool, tmp_path: Path
+) -> None:
+    log_mel = torch.from_numpy(pool.log_mel.astype(np.float32))
+    expected = encoder.encode_log_mel(log_mel, torch.from_numpy(pool.num_samples))
+    for kept in range(2):
+        exact = load_or_encode_pool(tmp_path, encoder, pool, Hearings(), False, bfloat16=False)
+        assert torch.equal(exact.features[0], expected.features[:, :10].half())
+        assert torch.equal(exact.pooled[0], expected.pooled.half())
+        rounded = load_or_encode_pool(tmp_path, encoder, pool, Hearings(), progress=False)
+        assert not torch.equal(rounded.features, exact.features)
+        assert len(list(tmp_path.iterdir())) == 2, kept
+
+
 def test_scenes_become_codes(encoder: ConvolutionalEncoder, pool: ScenePool) -> None:
     features = encode(encoder, pool)
     batches = real_frames(features, 20)

@@ -29,7 +29,13 @@ SMALL = (
     "encoder_loop.max_steps=2",
     "max_steps=2",
 )
-RVQ = ("codec.name=rvq", "codec.num_codebooks=2", "codec.codebook_size=8", "codec.fitting.steps=3")
+RVQ = (
+    "codec.name=rvq",
+    "codec.weights=null",
+    "codec.num_codebooks=2",
+    "codec.codebook_size=8",
+    "codec.fitting.steps=3",
+)
 TOKENIZER = ("codec.name=beats_tokenizer", "codec.weights=random", "codec.num_codebooks=1")
 
 
