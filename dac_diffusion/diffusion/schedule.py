@@ -22,7 +22,9 @@ _TABLE_SIZE = 257
 def stratified_times(count: int, generator: torch.Generator) -> Tensor:
     """`count` times in [0, 1), one in every interval of length 1/count, shuffled: (count,)."""
     device = generator.device
-    jitter = torch.rand(count, generator=generator, device=device, dtype=torch.float64)
+    # Apple's GPUs have no double precision.
+    exact = torch.float32 if device.type == "mps" else torch.float64
+    jitter = torch.rand(count, generator=generator, device=device, dtype=exact)
     order = torch.randperm(count, generator=generator, device=device)
     times = (order + jitter) / count
     return times.clamp(max=1.0 - 1e-9).to(torch.float32)
@@ -145,8 +147,8 @@ class NoiseSchedule:
         and `keep` of the old schedule stays. The range itself does not change.
         """
         low, high = self.limits
-        levels = log_nsr.detach().flatten().double().cpu().numpy()
-        values = losses.detach().flatten().double().cpu().numpy()
+        levels = log_nsr.detach().flatten().cpu().double().numpy()
+        values = losses.detach().flatten().cpu().double().numpy()
         usable = np.isfinite(levels) & np.isfinite(values)
         centres, means, counts = _bin_means(levels[usable], values[usable], bins)
         if len(centres) < 3:

@@ -194,7 +194,9 @@ def sinusoids(positions: Tensor, width: int, shortest: float, longest: float) ->
     Evaluated in double precision, so that rounding to float32 hides which code path of the
     machine's sine was taken (see Perceptron).
     """
-    steps = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=positions.device)
+    # Apple's GPUs have no double precision.
+    exact = positions.cpu() if positions.device.type == "mps" else positions
+    steps = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=exact.device)
     frequencies = 2 * math.pi / shortest * (shortest / longest) ** steps
-    angles = positions.double()[..., None] * frequencies  # (..., width / 2)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1).float()
+    angles = exact.double()[..., None] * frequencies  # (..., width / 2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).float().to(positions.device)

@@ -138,7 +138,7 @@ class ContextualSpace(ModelMixin, ConfigMixin):
         remaining = iter(captions)
         while batch := list(islice(remaining, batch_size)):
             token_ids = encode_captions(tokenizer, batch, self.max_length).to(self.mean.device)
-            latents = self._raw_latents(token_ids)[token_ids != PAD_ID].double().cpu()  # (n, D)
+            latents = self._raw_latents(token_ids)[token_ids != PAD_ID].cpu().double()  # (n, D)
             total += latents.sum(dim=0)
             total_of_squares += latents.square().sum(dim=0)
             count += len(latents)

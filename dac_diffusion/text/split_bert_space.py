@@ -169,7 +169,7 @@ class SplitBertSpace(ModelMixin, ConfigMixin):
         remaining = iter(captions)
         while batch := list(islice(remaining, batch_size)):
             ids = encode_captions(tokenizer, batch, length).to(self.mean.device)
-            latents = self._raw_latents(ids).flatten(0, 1).double().cpu()  # (N L, D)
+            latents = self._raw_latents(ids).flatten(0, 1).cpu().double()  # (N L, D)
             total += latents.sum(dim=0)
             total_of_squares += latents.square().sum(dim=0)
             count += len(latents)
