@@ -125,10 +125,9 @@ def test_an_endpoint_that_goes_down_loses_nothing(cache: AnswerCache) -> None:
 
 def test_answers_on_their_way_are_kept_when_the_run_ends(cache: AnswerCache) -> None:
     def mixed(asked: Asked, _: int) -> Reply:
-        if asked.number == 0:
-            return Reply(b"", 401)
-        reply = grades(5)
-        reply.seconds = 0.4
+        # Time for the others to be asked before the refusal, and to be on their way after it.
+        reply = Reply(b"", 401) if asked.number == 0 else grades(5)
+        reply.seconds = 1.5 if asked.number else 0.8
         return reply
 
     with serving(mixed) as stub, pytest.raises(EndpointError) as caught:
