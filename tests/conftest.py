@@ -3,8 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from transformers import AutoTokenizer
 
 from tests.helpers import tiny_captioner, write_recordings
+from tests.laion_clap.make_hub_cache import write_byte_tokenizer
+from tests.metrics.fabricated_models import laion_text_side
 
 # What the tests start in other processes has small networks as well, for which more threads only
 # wait for one another.
@@ -23,6 +27,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     tiny_captioner().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def roberta_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer of RoBERTa's kind, as laion-clap's .pt files need one."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_byte_tokenizer(folder, "RobertaTokenizer")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def laion_text(roberta_tokenizer: Path) -> nn.ModuleDict:
+    """The text side of a .pt file of laion-clap, tiny, for that tokenizer."""
+    return laion_text_side(len(AutoTokenizer.from_pretrained(roberta_tokenizer)))
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ from dac_diffusion.encoders.laion_clap import (
 )
 from dac_diffusion.encoders.loading import load_encoder
 from dac_diffusion.errors import CheckpointError, ConfigError, MissingExtraError
-from tests.laion_clap.make_hub_cache import write_byte_tokenizer
-from tests.metrics.fabricated_models import laion_text_side, save_clap, save_like_laion
+from tests.metrics.fabricated_models import save_clap, save_like_laion
 
 CAPTIONS = ["a dog barks", "rain on a roof while the dog is barking and barking", "", "rain"]
 
@@ -170,47 +169,37 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], messa
 # The text side, which needs transformers only
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_byte_tokenizer(folder, "RobertaTokenizer")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def text_model(tokenizer: Path) -> nn.ModuleDict:
-    return laion_text_side(len(AutoTokenizer.from_pretrained(tokenizer)))
-
-
 def test_text_vectors_are_those_of_the_roberta_in_the_file(
-    text_model: nn.ModuleDict, tokenizer: Path, tmp_path: Path
+    laion_text: nn.ModuleDict, roberta_tokenizer: Path, tmp_path: Path
 ) -> None:
     table = {"text_branch.embeddings.position_ids": torch.arange(100)[None]}
-    weights = {**audio_weights(), **text_model.state_dict(), **table}
+    weights = {**audio_weights(), **laion_text.state_dict(), **table}
     save_like_laion(tmp_path / "clap.pt", weights)
-    vectors = load_laion_text_encoder(tmp_path / "clap.pt", tokenizer)(CAPTIONS)
-    pieces = AutoTokenizer.from_pretrained(tokenizer)(
+    vectors = load_laion_text_encoder(tmp_path / "clap.pt", roberta_tokenizer)(CAPTIONS)
+    pieces = AutoTokenizer.from_pretrained(roberta_tokenizer)(
         CAPTIONS, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
     )
     with torch.inference_mode():
-        pooled = text_model["text_branch"](**pieces).pooler_output
-        expected = nn.functional.normalize(text_model["text_projection"](pooled), dim=-1)
+        pooled = laion_text["text_branch"](**pieces).pooler_output
+        expected = nn.functional.normalize(laion_text["text_projection"](pooled), dim=-1)
     torch.testing.assert_close(vectors, expected, rtol=0, atol=1e-5)
     assert torch.cdist(vectors, vectors).fill_diagonal_(1).min() > 1e-2
-    long = load_laion_text_encoder(tmp_path / "clap.pt", tokenizer)(["rain " * 90, "rain " * 200])
+    long = load_laion_text_encoder(tmp_path / "clap.pt", roberta_tokenizer)(
+        ["rain " * 90, "rain " * 200]
+    )
     torch.testing.assert_close(long[0], long[1])
 
 
 def test_text_models_that_do_not_fit_are_refused(
-    text_model: nn.ModuleDict, tokenizer: Path, tmp_path: Path
+    laion_text: nn.ModuleDict, roberta_tokenizer: Path, tmp_path: Path
 ) -> None:
     save_like_laion(tmp_path / "bare.pt", audio_weights())
     with pytest.raises(CheckpointError, match=r"no RoBERTa \(no text_model\.embeddings\.word_emb"):
-        load_laion_text_encoder(tmp_path / "bare.pt", tokenizer)
-    weights = {**audio_weights(), **text_model.state_dict()}
+        load_laion_text_encoder(tmp_path / "bare.pt", roberta_tokenizer)
+    weights = {**audio_weights(), **laion_text.state_dict()}
     del weights["text_branch.encoder.layer.1.output.dense.weight"]
     save_like_laion(tmp_path / "lacks.pt", weights)
     with pytest.raises(CheckpointError, match=r"lacks text_model\.encoder\.layer\.1\.output"):
-        load_laion_text_encoder(tmp_path / "lacks.pt", tokenizer)
+        load_laion_text_encoder(tmp_path / "lacks.pt", roberta_tokenizer)
     with pytest.raises(CheckpointError, match="there is no tokenizer in this folder"):
         load_laion_text_encoder(tmp_path / "lacks.pt", tmp_path)

@@ -22,8 +22,7 @@ from dac_diffusion.retrieval.datastore import space_fingerprint
 from dac_diffusion.saved_models import load_saved_model
 from dac_diffusion.text.tokenizer import train_tokenizer
 from tests.helpers import RATE, noise, tiny_autoregressive, tiny_captioner
-from tests.laion_clap.make_hub_cache import write_byte_tokenizer
-from tests.metrics.fabricated_models import laion_text_side, save_clap, save_like_laion
+from tests.metrics.fabricated_models import save_clap, save_like_laion
 
 CAPTIONS = ["a dog bark", "rain fall on a roof then two dogs bark and the rain stop", "rain", ""]
 OTHERS = train_tokenizer(CAPTIONS, 100)  # a captioner's tokenizer, which must not matter
@@ -38,32 +37,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_byte_tokenizer(folder, "RobertaTokenizer")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def text_side(tokenizer: Path) -> nn.ModuleDict:
-    return laion_text_side(len(AutoTokenizer.from_pretrained(tokenizer)))
-
-
-@pytest.fixture(scope="module")
-def laion_file(text_side: nn.ModuleDict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def laion_file(laion_text: nn.ModuleDict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("laion") / "clap.pt"
-    weights = {"audio_branch.conv.weight": torch.zeros(2), **text_side.state_dict()}
+    weights = {"audio_branch.conv.weight": torch.zeros(2), **laion_text.state_dict()}
     save_like_laion(path, weights)
     return path
 
 
 @pytest.fixture(params=["folder", "file"])
 def scorer(
-    request: pytest.FixtureRequest, folder: Path, laion_file: Path, tokenizer: Path
+    request: pytest.FixtureRequest, folder: Path, laion_file: Path, roberta_tokenizer: Path
 ) -> ClapScorer:
     if request.param == "folder":
         return ClapScorer.from_published(folder)
-    return ClapScorer.from_published(laion_file, tokenizer)
+    return ClapScorer.from_published(laion_file, roberta_tokenizer)
 
 
 def embed(scorer: ClapScorer, *texts: str) -> Tensor:
@@ -106,15 +93,15 @@ def test_scores_are_the_cosines_of_clap_model(folder: Path) -> None:
 
 @torch.inference_mode()
 def test_vectors_of_a_laion_file_are_those_of_its_roberta(
-    text_side: nn.ModuleDict, laion_file: Path, tokenizer: Path
+    laion_text: nn.ModuleDict, laion_file: Path, roberta_tokenizer: Path
 ) -> None:
-    scorer = ClapScorer.from_published(laion_file, tokenizer)
+    scorer = ClapScorer.from_published(laion_file, roberta_tokenizer)
     texts = [*CAPTIONS, "rain " * 200]
-    pieces = AutoTokenizer.from_pretrained(tokenizer)(
+    pieces = AutoTokenizer.from_pretrained(roberta_tokenizer)(
         texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
     )
-    pooled = text_side["text_branch"](**pieces).pooler_output
-    expected = nn.functional.normalize(text_side["text_projection"](pooled), dim=-1)
+    pooled = laion_text["text_branch"](**pieces).pooler_output
+    expected = nn.functional.normalize(laion_text["text_projection"](pooled), dim=-1)
     torch.testing.assert_close(embed(scorer, *texts), expected, rtol=0, atol=1e-5)
 
 
@@ -214,11 +201,11 @@ def test_a_folder_that_is_not_whole_is_named(scorer: ClapScorer, tmp_path: Path)
     refused(r"tokenizer\.json: is missing, so this is no complete checkpoint")
 
 
-def test_what_is_no_clap_is_refused(folder: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_what_is_no_clap_is_refused(folder: Path, roberta_tokenizer: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere: there is no such folder"):
         ClapScorer.from_published(tmp_path / "nowhere")
     # It has the form of a Hub id, but means a file.
     with pytest.raises(CheckpointError, match=r"weights/none\.pt: there is no such file"):
-        ClapScorer.from_published("weights/none.pt", tokenizer)
+        ClapScorer.from_published("weights/none.pt", roberta_tokenizer)
     with pytest.raises(CheckpointError, match=r"config\.json: is not a file of weights"):
-        ClapScorer.from_published(folder / "config.json", tokenizer)
+        ClapScorer.from_published(folder / "config.json", roberta_tokenizer)

@@ -2,72 +2,34 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from prefix_parts import (
+    GENERATOR,
+    QFORMER,
+    descend,
+    feature_batch,
+    make,
+    waveform_batch,
+)
 from torch import Tensor
 
-from dac_diffusion.autoregressive.captioner import AutoregressiveCaptioner
-from dac_diffusion.autoregressive.language_models import LanguageModel, SmallModelConfig
 from dac_diffusion.autoregressive.low_rank import LowRankConfig, has_adapters
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.encoders.convolutional import ConvolutionalEncoder
 from dac_diffusion.encoders.loading import random_encoder
-from dac_diffusion.errors import CheckpointError, ConfigError
-from dac_diffusion.ranking.similarity import AudioTextScorer
-from dac_diffusion.text.tokenizer import encode_captions, train_tokenizer
-from dac_diffusion.training.autoregressive import DecodingConfig
-from dac_diffusion.training.caption_sources import CaptionBatch, FrozenParts, Waveforms
-from dac_diffusion.training.captioner import CaptionerTrainingConfig
+from dac_diffusion.errors import ConfigError
+from dac_diffusion.text.tokenizer import encode_captions
+from dac_diffusion.training.caption_sources import CaptionBatch
 from dac_diffusion.training.prefix import (
     PrefixConfig,
-    PrefixTask,
     PrefixTrainer,
-    QFormerConfig,
-    build_prefix_trainer,
     build_projection,
-    make_language_model,
-    prefix_captioner,
 )
 from tests.autoregressive.language_model_folders import write_folder
-from tests.helpers import RATE, noise
-
-CAPTIONS = ["a dog barks", "rain falls", "describe the detail of this audio detailed"]
-QFORMER = QFormerConfig(window=3, width=16, layers=1, heads=2, feed_forward=24, dropout=0.0)
-SMALL = SmallModelConfig(width=16, layers=2, heads=2, feed_forward=24, dropout=0.0)
-GENERATOR = torch.Generator()
-
-
-def config(**settings: Any) -> PrefixConfig:
-    return PrefixConfig(**{"qformer": QFORMER, "small": SMALL, **settings})
-
-
-def make(encoder: Any = None, **settings: Any) -> tuple[PrefixTrainer, LanguageModel]:
-    """A tiny trainer, the same at every call, and its language model."""
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(CAPTIONS, 200)
-    chosen = config(**settings)
-    model = make_language_model(chosen, tokenizer)
-    encoder = random_encoder("ced") if encoder is None else encoder
-    return build_prefix_trainer(chosen, model, encoder, 8), model
-
-
-def feature_batch(model: LanguageModel, dim: int = 48) -> CaptionBatch:
-    """Random features of two clips of CED, the second with padding, and their captions."""
-    features = torch.randn(2, 24, dim, generator=torch.Generator().manual_seed(1))
-    mask = torch.arange(24) < torch.tensor([[24], [12]])
-    ids = encode_captions(model.tokenizer, CAPTIONS[:2], 8)
-    return CaptionBatch(AudioFeatures(features, mask, features[:, 0]), ids[:, None])
-
-
-def waveform_batch(model: LanguageModel) -> CaptionBatch:
-    waveform = 0.1 * torch.randn(2, 16000, generator=torch.Generator().manual_seed(1))
-    audio = Waveforms(waveform, torch.tensor([16000, 12000]))
-    ids = encode_captions(model.tokenizer, CAPTIONS[:2], 8)
-    return CaptionBatch(audio, ids[:, None])
 
 
 @torch.no_grad()
@@ -114,21 +76,6 @@ def test_label_smoothing_is_in_the_loss_only() -> None:
 
 def parameters(trainer: PrefixTrainer, trainable: bool = True) -> dict[str, Tensor]:
     return {n: p.detach() for n, p in trainer.named_parameters() if p.requires_grad == trainable}
-
-
-def descend(trainer: PrefixTrainer, batch: CaptionBatch, steps: int = 40) -> list[float]:
-    """The losses of some steps of training on one batch."""
-    weights = [p for p in trainer.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=1e-2)
-    losses = []
-    trainer.train()
-    for _ in range(steps):
-        loss = trainer(batch, GENERATOR)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 @pytest.mark.parametrize("language_model", ["llama", "bart"])
@@ -254,83 +201,6 @@ def test_recordings_without_an_encoder() -> None:
     with pytest.raises(ConfigError) as caught:
         trainer(waveform_batch(model), GENERATOR)
     assert str(caught.value) == "train_encoder=false: batches must hold features, not recordings"
-
-
-class _Source:
-    """A CaptionSource of one batch."""
-
-    def __init__(self, batch: CaptionBatch, tokenizer: Any) -> None:
-        self._batch, self.tokenizer = batch, tokenizer
-
-    def batch(self, step: int, rank: int) -> CaptionBatch:
-        return self._batch
-
-    def first(self, count: int) -> tuple[AudioFeatures, list[list[str]]]:
-        return self._batch.audio, [[text] for text in CAPTIONS[:2]]
-
-
-def make_task(trainer: PrefixTrainer, model: LanguageModel, encoder: Any) -> PrefixTask:
-    scorer = AudioTextScorer(len(model.tokenizer), pooled_dim=48, width=24, max_length=8)
-    parts = FrozenParts(encoder, scorer, model.tokenizer)
-    source = _Source(feature_batch(model), model.tokenizer)
-    captioner = partial(prefix_captioner, trainer, parts, 8, DecodingConfig())
-    return PrefixTask(trainer.eval(), CaptionerTrainingConfig(), source, source, captioner)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@torch.no_grad()
-def test_greedy_captions_of_validation_clips(tmp_path: Path, dtype: str) -> None:
-    write_folder(tmp_path, "llama")
-    trainer, model = make(language_model=str(tmp_path), dtype=dtype)
-    ids = make_task(trainer, model, random_encoder("ced")).sample(feature_batch(model).audio)
-    assert ids.shape[0] == 2
-    assert 1 <= ids.shape[1] <= 8
-
-
-def test_what_is_exported_needs_no_adapters(tmp_path: Path) -> None:
-    write_folder(tmp_path / "llama", "llama")
-    encoder = random_encoder("ced")
-    settings = {"language_model": str(tmp_path / "llama"), "train_encoder": True}
-    trainer, model = make(encoder, **settings)
-    descend(trainer, waveform_batch(model), steps=3)
-    task = make_task(trainer, model, encoder)
-    task.export(tmp_path / "model")
-    assert has_adapters(trainer.network)
-    assert has_adapters(encoder)
-    loaded = AutoregressiveCaptioner.from_pretrained(tmp_path / "model", "float32", "cpu")
-    assert list(loaded.network.state_dict()) == list(_stock_names(tmp_path / "llama"))
-    assert list(loaded.encoder.state_dict()) == list(random_encoder("ced").state_dict())
-    prompts = list(trainer.prompt.left), list(trainer.prompt.right)
-    assert (loaded.config.prompt_left, loaded.config.prompt_right) == prompts
-    batch = waveform_batch(model)
-    audio = batch.audio
-    with torch.no_grad():
-        heard = loaded.encode(loaded.encoder(audio.waveform, audio.num_samples)).prefix
-        expected = task.captioner().encode(trainer.features(batch)).prefix
-    torch.testing.assert_close(heard, expected, rtol=0, atol=1e-5)
-
-
-def test_a_network_may_have_rows_that_are_no_tokens(tmp_path: Path) -> None:
-    """Published Llamas have, to a round number of rows; with too few rows it cannot be loaded."""
-    network = write_folder(tmp_path / "llama", "llama")
-    network.resize_token_embeddings(16)
-    network.save_pretrained(tmp_path / "llama")
-    encoder = random_encoder("ced")
-    trainer, model = make(encoder, language_model=str(tmp_path / "llama"))
-    make_task(trainer, model, encoder).export(tmp_path / "model")
-    loaded = AutoregressiveCaptioner.from_pretrained(tmp_path / "model", "float32", "cpu")
-    assert (len(loaded.tokenizer), loaded.network.config.vocab_size) == (12, 16)
-    assert loaded(noise(1.0), RATE, num_captions=1).captions
-    loaded.tokenizer.add_tokens([f"word{i}" for i in range(5)])
-    loaded.tokenizer.save_pretrained(tmp_path / "model/tokenizer")
-    with pytest.raises(CheckpointError, match="has 17 tokens, but the network has 16; they come"):
-        AutoregressiveCaptioner.from_pretrained(tmp_path / "model")
-
-
-def _stock_names(folder: Path) -> list[str]:
-    from dac_diffusion.autoregressive.language_models import load_language_model
-
-    return list(load_language_model(folder).network.state_dict())
 
 
 def test_bands_are_those_of_the_encoder() -> None:
