@@ -45,7 +45,7 @@ def fetch_from_hub(name: str, files: HubFiles, revision: str | None = None) -> P
     copy = _earlier_copy(name, files, revision)
     if copy is not None:
         return copy
-    way_out = f"give the path of a {files.folder_of} folder"
+    way_out = f"give the path of a local folder ({files.folder_of})"
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         raise CheckpointError(
             f"{name}: no such folder here, not downloaded before, and HF_HUB_OFFLINE is set; "

@@ -77,8 +77,8 @@ def test_a_copy_without_weights_or_settings_is_none(cache: Path) -> None:
     everything = ["config.json", "whole.safetensors"]
     for name, files in (("a/settings", everything[:1]), ("a/weights", everything[1:])):
         write_copy(cache, name, files, everything)
-        refused(name, MODEL, f"{name}: {end} a Thing folder")
-    refused("a/nothing", FOLDER, f"a/nothing: {end} a whole folder")
+        refused(name, MODEL, f"{name}: {end} a local folder (Thing)")
+    refused("a/nothing", FOLDER, f"a/nothing: {end} a local folder (whole)")
 
 
 def test_without_weights_by_name_the_patterns_are_all(cache: Path) -> None:
@@ -174,6 +174,6 @@ def test_a_failure_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
             "some/name",
             MODEL,
             "some/name: no such folder here, and the Hugging Face Hub does not give it "
-            f"(ConnectionError: {reason}); give the path of a Thing folder",
+            f"(ConnectionError: {reason}); give the path of a local folder (Thing)",
         )
     assert hub.asked == []

@@ -75,12 +75,15 @@ def fit(
     """Train a task, going on from the newest checkpoint in `output_dir` where there is one.
 
     Writes there `model/` and `best_model/` (what task.export makes of the last and of the best
-    averaged weights), `checkpoints/`, and `logs/` for TensorBoard.
+    averaged weights), `checkpoints/`, and `logs/` for TensorBoard. A training that is over writes
+    `model/` anew, from the same weights.
 
     Raises MissingExtraError without the extra `training`, CheckpointError for a checkpoint that
     does not fit, ConfigError, and DacError when the loss is no longer a number.
     """
     run = _Run(task, config, Path(output_dir), resume)
+    if run.is_over():  # settings that are no part of the training, as of decoding, may have changed
+        run.export(run.output_dir / "model")
     batches = run.batches()
     bar = make_progress_bar(config.max_steps, run.step, progress and run.is_first)
     while not run.is_over():
@@ -262,12 +265,16 @@ class _Run:
             "task": self.task.state(),
         }
         # The export first: a run killed between the two does both again.
-        model, writes = self.task.model, self.is_first
-        with self.ema.swapped(model), whole_weights(model, writes):
-            if writes:
-                self.task.export(export)
-        parts = model, self.ema, self.optimizers
-        save_checkpoint(checkpoint, *parts, state, self.frozen, writes)
+        self.export(export)
+        parts = self.task.model, self.ema, self.optimizers
+        save_checkpoint(checkpoint, *parts, state, self.frozen, self.is_first)
+
+    def export(self, folder: Path) -> None:
+        """Write the usable model of the averaged weights."""
+        model = self.task.model
+        with self.ema.swapped(model), whole_weights(model, self.is_first):
+            if self.is_first:
+                self.task.export(folder)
 
     def _resume(self, resume: bool) -> None:
         """Make the folder, and go on from its newest checkpoint."""

@@ -169,7 +169,8 @@ def test_a_hub_id_that_was_not_downloaded_is_refused(
         which,
         "someone/codec-that-is-not",
         r"codec-that-is-not: no such folder here, and the Hugging Face Hub does not give it "
-        rf"\(ConnectionError: .* not known more lines\); give the path of a {NAMES[which]} folder",
+        r"\(ConnectionError: .* not known more lines\); "
+        rf"give the path of a local folder \({NAMES[which]}\)",
     )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     refused(which, "someone/codec-that-is-not", "and HF_HUB_OFFLINE is set; give the path")

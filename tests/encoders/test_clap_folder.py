@@ -163,7 +163,8 @@ def test_a_hub_id_that_was_not_downloaded_is_refused(monkeypatch: pytest.MonkeyP
         find_clap_folder,
         "laion/clap-that-is-not",
         r"clap-that-is-not: no such folder here, and the Hugging Face Hub does not give it "
-        r"\(ConnectionError: .* not known more lines\); give the path of a ClapModel folder",
+        r"\(ConnectionError: .* not known more lines\); "
+        r"give the path of a local folder \(ClapModel\)",
     )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     refused(find_clap_folder, "laion/clap-that-is-not", "and HF_HUB_OFFLINE is set; give the path")

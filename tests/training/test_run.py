@@ -1,5 +1,6 @@
 """`train` from a config file to a captioner, with the tiny config."""
 
+import json
 import os
 import signal
 import subprocess
@@ -61,10 +62,15 @@ def test_the_tiny_config_makes_a_captioner(tmp_path: Path) -> None:
     used = load_config(TrainingConfig, tmp_path / "config.yaml")
     expected = load_config(TrainingConfig, TINY, ["max_steps=20", f"output_dir={tmp_path}"])
     assert used == expected
-    # Given again, the command finds everything done.
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    assert train(TINY, ["max_steps=20", f"output_dir={tmp_path}"], progress=False).steps == 20
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+    # Given again, the command finds everything done: same weights, other settings of sampling.
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
+    checkpoints = {path: path.stat().st_mtime_ns for path in before if "checkpoints" in path.parts}
+    again = ["max_steps=20", f"output_dir={tmp_path}", "sampling.initial_noise_scale=0.25"]
+    assert train(TINY, again, progress=False).steps == 20
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
+    assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
+    index = json.loads((tmp_path / "model/model_index.json").read_text())
+    assert index["initial_noise_scale"] == 0.25
 
 
 def test_contextual_latents_make_a_captioner_too(tmp_path: Path, scenes: Path) -> None:
