@@ -158,7 +158,7 @@ def test_offline_a_hub_id_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert error_of("nobody/no-such-llama") == (
         "FOLDER: no such folder here, not downloaded before, and HF_HUB_OFFLINE is set; give the "
-        "path of a checkpoint folder"
+        "path of a local folder (checkpoint)"
     )
 
 
