@@ -6,8 +6,8 @@
 No checkpoint is needed: captions come from captions/ in --folder, references from quality.json
 there. A difference is the named setting minus the other, with its 95 % paired interval over the
 scenes. "Errors by rule" are the shares of captions with an error of language that the rules of
-ranking/rule_based_errors.py find; where captions were chosen by these rules (EnCLAP++'s own
-decoding) that share says nothing. Settings that were only swept are left out.
+ranking/rule_based_errors.py find; where captions were chosen by these rules (a checkpoint with an
+error_threshold) that share says nothing. Settings that were only swept are left out.
 """
 
 from __future__ import annotations
