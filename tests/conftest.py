@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from tests.helpers import tiny_captioner, write_recordings
 from tests.laion_clap.make_hub_cache import write_byte_tokenizer
-from tests.metrics.fabricated_models import laion_text_side
+from tests.metrics.fabricated_models import laion_text_side, save_clap
 
 # What the tests start in other processes has small networks as well, for which more threads only
 # wait for one another.
@@ -41,6 +41,14 @@ def roberta_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def laion_text(roberta_tokenizer: Path) -> nn.ModuleDict:
     """The text side of a .pt file of laion-clap, tiny, for that tokenizer."""
     return laion_text_side(len(AutoTokenizer.from_pretrained(roberta_tokenizer)))
+
+
+@pytest.fixture(scope="session")
+def clap_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny CLAP as transformers saves one; tests only read it."""
+    folder = tmp_path_factory.mktemp("clap")
+    save_clap(folder)
+    return folder
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import AutoTokenizer, ClapModel
 
 from dac_diffusion.encoders.clap_text import ClapTextEncoder
-from tests.metrics.fabricated_models import save_clap
 
 CAPTIONS = [
     "a dog bark",
@@ -24,15 +23,8 @@ CAPTIONS = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clap")
-    save_clap(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def encoder(folder: Path) -> ClapTextEncoder:
-    return ClapTextEncoder.from_published(folder)
+def encoder(clap_folder: Path) -> ClapTextEncoder:
+    return ClapTextEncoder.from_published(clap_folder)
 
 
 @torch.inference_mode()
@@ -45,14 +37,14 @@ def reference(folder: Path, text: str) -> Tensor:
     return vector
 
 
-def test_vectors_are_those_of_clap_model(folder: Path, encoder: ClapTextEncoder) -> None:
+def test_vectors_are_those_of_clap_model(clap_folder: Path, encoder: ClapTextEncoder) -> None:
     texts = CAPTIONS[:4]
     vectors = encoder(texts)
     assert vectors.shape == (4, encoder.embedding_dim) == (4, 8)
     assert vectors.dtype == torch.float32
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(4))
     for text, vector in zip(texts, vectors, strict=True):
-        torch.testing.assert_close(vector, reference(folder, text), rtol=0, atol=1e-5)
+        torch.testing.assert_close(vector, reference(clap_folder, text), rtol=0, atol=1e-5)
     assert torch.cdist(vectors, vectors).fill_diagonal_(1).min() > 1e-2
 
 
@@ -91,8 +83,8 @@ def test_it_is_frozen_and_without_dropout(encoder: ClapTextEncoder) -> None:
     assert not encoder(["a dog"]).requires_grad
 
 
-def test_bfloat16_gives_float32_vectors(folder: Path, encoder: ClapTextEncoder) -> None:
-    half = ClapTextEncoder.from_published(folder)
+def test_bfloat16_gives_float32_vectors(clap_folder: Path, encoder: ClapTextEncoder) -> None:
+    half = ClapTextEncoder.from_published(clap_folder)
     half.model.to(torch.bfloat16)
     with torch.inference_mode():
         vectors = half(CAPTIONS)

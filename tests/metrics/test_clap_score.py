@@ -18,13 +18,6 @@ CAPTIONS = ["a dog barks", "heavy rain on a roof", "two dogs and rain then stop"
 REFERENCES = [["unused"]] * 3
 
 
-@pytest.fixture(scope="module")
-def clap(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "clap"
-    save_clap(folder)
-    return folder
-
-
 @pytest.fixture
 def audio(tmp_path: Path) -> list[Path]:
     paths = []
@@ -35,11 +28,14 @@ def audio(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_it_is_the_cosine_that_transformers_gives(clap: Path, audio: list[Path]) -> None:
+def test_it_is_the_cosine_that_transformers_gives(clap_folder: Path, audio: list[Path]) -> None:
     from transformers import ClapModel, ClapProcessor
 
-    model, processor = ClapModel.from_pretrained(clap).eval(), ClapProcessor.from_pretrained(clap)
-    metric = ClapScore(clap, audio)
+    model, processor = (
+        ClapModel.from_pretrained(clap_folder).eval(),
+        ClapProcessor.from_pretrained(clap_folder),
+    )
+    metric = ClapScore(clap_folder, audio)
     assert metric.missing() == []
     scores = metric.score(CAPTIONS, REFERENCES)
     for caption, path, score in list(zip(CAPTIONS, audio, scores, strict=True))[:2]:
@@ -77,7 +73,7 @@ def test_a_long_recording_is_cut_and_not_sampled(
 
 
 def test_weights_of_the_older_kind_are_read_without_running_code(
-    clap: Path, audio: list[Path], tmp_path: Path
+    clap_folder: Path, audio: list[Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "older"
     save_clap(folder)
@@ -114,12 +110,12 @@ def test_missing_weights_are_an_error_and_not_random(audio: list[Path], tmp_path
 
 
 def test_everything_is_looked_for_before_the_start(
-    clap: Path, audio: list[Path], tmp_path: Path
+    clap_folder: Path, audio: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "empty.wav").touch()
     paths = [tmp_path / "gone.wav", tmp_path / "empty.wav", *[tmp_path / "far"] * 3]
     with pytest.raises(MissingExtraError) as caught:
-        ClapScore(clap, paths).score(["a dog"] * 5, [["a dog"]] * 5)
+        ClapScore(clap_folder, paths).score(["a dog"] * 5, [["a dog"]] * 5)
     assert "gone.wav: does not exist" in str(caught.value)
     assert "empty.wav: the file is empty" in str(caught.value)
     assert "5 in all" in str(caught.value)
@@ -131,8 +127,8 @@ def test_everything_is_looked_for_before_the_start(
     assert ClapScore(tmp_path, audio).missing() == lacking
 
 
-def test_lists_must_fit_together(clap: Path, audio: list[Path]) -> None:
+def test_lists_must_fit_together(clap_folder: Path, audio: list[Path]) -> None:
     with pytest.raises(DataError, match="got 2 captions for 3 clips"):
-        ClapScore(clap, audio).score(CAPTIONS[:2], REFERENCES)
+        ClapScore(clap_folder, audio).score(CAPTIONS[:2], REFERENCES)
     with pytest.raises(DataError, match="of recordings, needs one caption per clip; got 3 capti"):
-        ClapScore(clap, audio[:2]).score(CAPTIONS, REFERENCES)
+        ClapScore(clap_folder, audio[:2]).score(CAPTIONS, REFERENCES)

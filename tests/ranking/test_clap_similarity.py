@@ -30,13 +30,6 @@ RATE_OF_CLAP = 8000
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clap")
-    save_clap(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def laion_file(laion_text: nn.ModuleDict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("laion") / "clap.pt"
     weights = {"audio_branch.conv.weight": torch.zeros(2), **laion_text.state_dict()}
@@ -46,10 +39,10 @@ def laion_file(laion_text: nn.ModuleDict, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(params=["folder", "file"])
 def scorer(
-    request: pytest.FixtureRequest, folder: Path, laion_file: Path, roberta_tokenizer: Path
+    request: pytest.FixtureRequest, clap_folder: Path, laion_file: Path, roberta_tokenizer: Path
 ) -> ClapScorer:
     if request.param == "folder":
-        return ClapScorer.from_published(folder)
+        return ClapScorer.from_published(clap_folder)
     return ClapScorer.from_published(laion_file, roberta_tokenizer)
 
 
@@ -75,8 +68,9 @@ def reference(folder: Path, text: str, sound: Tensor) -> float:
 
 
 @torch.inference_mode()
-def test_scores_are_the_cosines_of_clap_model(folder: Path) -> None:
-    encoder, scorer = HtsatEncoder.from_published(folder), ClapScorer.from_published(folder)
+def test_scores_are_the_cosines_of_clap_model(clap_folder: Path) -> None:
+    encoder = HtsatEncoder.from_published(clap_folder)
+    scorer = ClapScorer.from_published(clap_folder)
     texts = CAPTIONS[:3]
     sounds = [torch.from_numpy(noise(s, i, RATE_OF_CLAP)) for i, s in enumerate((1.0, 0.6))]
     vectors = embed_texts(scorer, OTHERS, [texts, texts[::-1]])  # (2, 3, E)
@@ -86,7 +80,7 @@ def test_scores_are_the_cosines_of_clap_model(folder: Path) -> None:
         # Neither that the vectors of windows are averaged nor that a joint space is scaled matters.
         for scale in (1.0, 3.0):
             found = audio_text_cosines(scorer, Candidates(ordered, own, pooled), scale * pooled)
-            expected = torch.tensor([reference(folder, text, sound) for text in ordered])
+            expected = torch.tensor([reference(clap_folder, text, sound) for text in ordered])
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert expected.std() > 1e-2
 
@@ -201,11 +195,13 @@ def test_a_folder_that_is_not_whole_is_named(scorer: ClapScorer, tmp_path: Path)
     refused(r"tokenizer\.json: is missing, so this is no complete checkpoint")
 
 
-def test_what_is_no_clap_is_refused(folder: Path, roberta_tokenizer: Path, tmp_path: Path) -> None:
+def test_what_is_no_clap_is_refused(
+    clap_folder: Path, roberta_tokenizer: Path, tmp_path: Path
+) -> None:
     with pytest.raises(CheckpointError, match="nowhere: there is no such folder"):
         ClapScorer.from_published(tmp_path / "nowhere")
     # It has the form of a Hub id, but means a file.
     with pytest.raises(CheckpointError, match=r"weights/none\.pt: there is no such file"):
         ClapScorer.from_published("weights/none.pt", roberta_tokenizer)
     with pytest.raises(CheckpointError, match=r"config\.json: is not a file of weights"):
-        ClapScorer.from_published(folder / "config.json", roberta_tokenizer)
+        ClapScorer.from_published(clap_folder / "config.json", roberta_tokenizer)
