@@ -2,6 +2,8 @@
 
     python benchmarks/reranking.py --model runs/small_enclap_plus_plus/model --minilm --threads 1 \\
         --output benchmarks/results/reranking.json.gz
+    python benchmarks/reranking.py --model builtin --minilm --threads 1 --error-detector builtin \\
+        --output benchmarks/results/reranking_trigrams.json.gz
     python benchmarks/reranking.py --model builtin --limit 20              # a quick look
 
 Candidates are drawn once for each scene, by the settings that the checkpoint was saved with, by
@@ -15,9 +17,10 @@ drawn, and the mean over all candidates. filter: "none" takes the best score wha
 reads like; "errors" is the whole of EnCLAP++'s ranking, in which captions with faults or errors
 come last. A diffusion captioner is tried without a likelihood, with w = 1 and agreement.
 
-What chooses is not what is measured: under "errors" the columns that count faults and errors are
-empty. `gain` is the CIDEr-D above the first candidate's, with its 95 % interval, paired over
-scenes. The scenes are those of sampling_settings.py and decoding_settings.py (scene seed 1).
+What chooses is not what is measured: under "errors" the column that counts faults is empty, and
+where rules find the errors (--error-detector) the one that counts these. `gain` is the CIDEr-D
+above the first candidate's, with its 95 % interval, paired over scenes. The scenes are those of
+sampling_settings.py and decoding_settings.py (scene seed 1).
 """
 
 from __future__ import annotations
@@ -61,9 +64,10 @@ from dac_diffusion.captioning.ranking import Candidates, audio_text_cosines
 from dac_diffusion.captioning.scoring import Ranker
 from dac_diffusion.metrics.bootstrap import bootstrap_mean_difference
 from dac_diffusion.ranking.agreement import mean_agreement
+from dac_diffusion.ranking.detectors import CHOICES_HELP, RULES, load_detector
 from dac_diffusion.ranking.error_detection import ERROR_THRESHOLD
+from dac_diffusion.ranking.error_filter import ErrorDetector
 from dac_diffusion.ranking.hybrid import Normalisation, RankingWeights, hybrid_scores
-from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
 from dac_diffusion.ranking.settings import RankingSettings
 
 COLUMNS = {
@@ -77,7 +81,7 @@ COLUMNS = {
     "interval": "95 % interval",
 }
 FILTERS = ("none", "errors")
-COUNTED_BY_FILTER = ("faults", "errors")
+COUNTED_BY_FILTER = ("faults", "errors")  # the second only where it is the rules that filter
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--scene-seed", type=int, default=1)
     add("--encoder-weights", type=float, nargs="+", default=[i / 10 for i in range(11)])
     add("--filters", nargs="+", choices=FILTERS, default=list(FILTERS))
+    add("--error-detector", default=RULES, help=f"what filters errors: {CHOICES_HELP} ({RULES})")
+    add("--error-encoder", help="the BERT of FENSE's checkpoint")
     add("--temperature", type=float, help="of nucleus sampling; default: the checkpoint's")
     add("--top-p", type=float, help="likewise")
     add("--num-steps", type=int, default=8, help="of a diffusion captioner")
@@ -220,14 +226,15 @@ def compare(
         {"chosen_by": "mean of all", "filter": "none", **means(every_candidate(drawn, judge))},
     ]
     chosen: list[Row] = [{**table[0], "captions": first}]
-    detector = _Remembering(RuleBasedErrorDetector())
+    detector = _Remembering(load_detector(args.error_detector, args.error_encoder))
+    by_filter = COUNTED_BY_FILTER if args.error_detector == RULES else COUNTED_BY_FILTER[:1]
     ways = list(choices(args, drawn[0].candidates.log_likelihoods is not None))
     for choice in tqdm(ways, desc="choosing", unit="way"):
         captions = [choose(captioner, one, choice, detector) for one in drawn]
         judged = judge.judge(captions)
         numbers = means(judged)
         if choice.filter != "none":
-            numbers |= dict.fromkeys(COUNTED_BY_FILTER)
+            numbers |= dict.fromkeys(by_filter)
         gain = bootstrap_mean_difference([row["cider_d"] for row in judged], baseline)
         interval = f"{gain.low:+.3f} to {gain.high:+.3f}"
         table.append({**choice.row(), **numbers, "gain": gain.estimate, "interval": interval})
@@ -264,7 +271,7 @@ def choose(captioner: Any, drawn: Drawn, choice: Choice, detector: _Remembering)
 class _Remembering:
     """A detector that is asked once about each caption, not once for every weight."""
 
-    def __init__(self, detector: RuleBasedErrorDetector) -> None:
+    def __init__(self, detector: ErrorDetector) -> None:
         self.detector, self._kept = detector, dict[str, float]()
 
     def probabilities(self, captions: Sequence[str]) -> list[float]:

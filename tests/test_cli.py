@@ -14,8 +14,10 @@ from dac_diffusion import __version__
 from dac_diffusion.captioner import DiffusionCaptioner
 from dac_diffusion.cli import main
 from dac_diffusion.commands import info
+from dac_diffusion.ranking.detectors import TRIGRAMS_FILE
 from dac_diffusion.ranking.error_detection import FluencyErrorDetector
 from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
+from dac_diffusion.ranking.trigram_errors import TrigramErrorDetector
 from tests.helpers import only_error, tiny_captioner, write_recordings
 from tests.metrics.fabricated_models import save_error_detector
 
@@ -182,6 +184,7 @@ def test_the_detector_that_an_option_names(
     files = ["--error-detector", published.checkpoint, "--error-encoder", published.encoder]
     for options, detector in (
         (["--error-detector", "rules"], RuleBasedErrorDetector()),
+        (["--error-detector", "builtin"], TrigramErrorDetector.load(TRIGRAMS_FILE)),
         (files, published),
         ([*files, "--error-threshold", "0.2"], published),
     ):
@@ -201,10 +204,10 @@ def test_the_detector_that_an_option_names(
             "--error-detector c.ckpt: a checkpoint needs --error-encoder FOLDER, its BERT's "
             "config.json and vocab.txt; rules need nothing",
         ),
-        (["--error-encoder", "bert"], "--error-encoder: rules need none; leave it out"),
+        (["--error-encoder", "bert"], "--error-encoder: rules goes without; leave it out"),
         (
             ["--error-detector", "rules", "--error-encoder", "bert"],
-            "--error-encoder: rules need none; leave it out",
+            "--error-encoder: rules goes without; leave it out",
         ),
         (
             ["--error-detector", "c.ckpt", "--error-encoder", "bert"],
@@ -214,6 +217,8 @@ def test_the_detector_that_an_option_names(
             ["--error-detector", "README.md", "--error-encoder", "BERT"],
             "README.md: is no error detector that fits",
         ),
+        (["--error-detector", "d.json"], "d.json: there is no such file; `dac-diffusion prepare d"),
+        (["--error-detector", "builtin", "--error-encoder", "bert"], "builtin goes without; leave"),
     ],
 )
 def test_detectors_that_are_missing_or_wrong(

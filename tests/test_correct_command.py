@@ -241,7 +241,10 @@ def test_a_model_on_this_machine(
         (["--llm", "a", "--concurrency", "0"], "concurrency 0: give at least 1"),
         (["--llm", "a", "--device", "toaster"], "--device toaster: unknown"),
         (["--llm", "a", "--detector", "c.ckpt"], "--detector c.ckpt: a checkpoint needs --detec"),
-        (["--llm", "a", "--detector-encoder", "b"], "--detector-encoder: rules need none; leave"),
+        (
+            ["--llm", "a", "--detector-encoder", "b"],
+            "--detector-encoder: rules goes without; leave",
+        ),
         (
             ["--llm", "a", "--detector", "c.ckpt", "--detector-encoder", "b"],
             "the error detector needs c.ckpt (release V0.1",
@@ -277,5 +280,11 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         main(["correct", "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for option in ("INPUT", "--output", "--detector rules|CHECKPOINT", "--endpoint", "--threshold"):
+    for option in (
+        "INPUT",
+        "--output",
+        "--detector rules|builtin|FILE",
+        "--endpoint",
+        "--threshold",
+    ):
         assert option in text

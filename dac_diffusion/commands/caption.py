@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from dac_diffusion.commands.caption_formats import WRITERS
 from dac_diffusion.errors import ConfigError, DacError
-from dac_diffusion.ranking.detectors import RULES, load_detector
+from dac_diffusion.ranking.detectors import CHOICES, CHOICES_HELP, RULES, load_detector
 
 if TYPE_CHECKING:
     from dac_diffusion.captioner import ClipCaptions
@@ -92,11 +92,10 @@ def _add_ranking_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--error-detector",
-        metavar=f"{RULES}|CHECKPOINT",
-        help=f"what finds the errors: {RULES}, or the checkpoint of FENSE's detector (the "
-        f"checkpoint's, {RULES})",
+        metavar=CHOICES,
+        help=f"what finds the errors: {CHOICES_HELP} (the checkpoint's, {RULES})",
     )
-    add("--error-encoder", type=Path, metavar="FOLDER", help="the BERT of that checkpoint")
+    add("--error-encoder", type=Path, metavar="FOLDER", help="the BERT of FENSE's checkpoint")
 
 
 def run(arguments: argparse.Namespace) -> list[str]:

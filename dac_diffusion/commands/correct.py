@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dac_diffusion.errors import ConfigError, DataError
-from dac_diffusion.ranking.detectors import RULES, load_detector
+from dac_diffusion.ranking.detectors import CHOICES, CHOICES_HELP, RULES, load_detector
 
 if TYPE_CHECKING:
     from dac_diffusion.captioning.correction import ChatModel
@@ -27,8 +27,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add(
         "--detector",
         default=RULES,
-        metavar=f"{RULES}|CHECKPOINT",
-        help=f"what finds the errors: {RULES}, or the checkpoint of FENSE's detector ({RULES})",
+        metavar=CHOICES,
+        help=f"what finds the errors: {CHOICES_HELP} ({RULES})",
     )
     add("--detector-encoder", type=Path, metavar="FOLDER", help="the BERT of that checkpoint")
     add("--llm", metavar="FOLDER", help="an instruct model of transformers, or its Hub id")

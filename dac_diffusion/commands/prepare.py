@@ -1,4 +1,4 @@
-"""`dac-diffusion prepare`: a data set, its features, a quantiser of them, a datastore."""
+"""`dac-diffusion prepare`: a data set, its features, a quantiser, a datastore, a detector."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dac_diffusion.commands import prepare_datastore
+from dac_diffusion.commands import prepare_datastore, prepare_detector
 from dac_diffusion.data.published.loading import DatasetName
 
 if TYPE_CHECKING:
@@ -22,13 +22,15 @@ PROBLEMS_SHOWN = 10
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Describe the command."""
     parser = commands.add_parser(
-        "prepare", help="write a dataset folder, a feature cache, a quantiser or a datastore"
+        "prepare",
+        help="write a dataset folder, a feature cache, a quantiser, a datastore or a detector",
     )
     kinds = parser.add_subparsers(title="what to prepare", required=True, metavar="WHAT")
     _add_soundscapes(kinds)
     _add_features(kinds)
     _add_quantizer(kinds)
     prepare_datastore.add_parser(kinds)
+    prepare_detector.add_parser(kinds)
 
 
 def _add_soundscapes(kinds: argparse._SubParsersAction) -> None:

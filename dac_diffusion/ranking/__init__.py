@@ -7,6 +7,7 @@
     error_filter.py       candidates in which a detector finds errors of language come last
     error_detection.py    a detector: the one published with FENSE
     rule_based_errors.py  a detector: rules alone
+    trigram_errors.py     a detector: the word order of captions without errors
     detectors.py          detectors by name
     settings.py           all of this as the settings of a call
 

@@ -100,5 +100,5 @@ def test_a_training_saves_its_detector() -> None:
     assert made.config.error_encoder == "bert"
     with pytest.raises(ConfigError, match=r"error_detector a\.ckpt: a checkpoint needs error_enc"):
         DecodingConfig(error_detector="a.ckpt")
-    with pytest.raises(ConfigError, match="error_encoder: rules need none; leave it out"):
+    with pytest.raises(ConfigError, match="error_encoder: rules goes without; leave it out"):
         DecodingConfig(error_encoder="bert")

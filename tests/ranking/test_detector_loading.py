@@ -10,9 +10,16 @@ import pytest
 import torch
 
 from dac_diffusion.errors import CheckpointError, ConfigError
-from dac_diffusion.ranking.detectors import RULES, check_detector, load_detector
+from dac_diffusion.ranking.detectors import (
+    BUILTIN_TRIGRAMS,
+    RULES,
+    TRIGRAMS_FILE,
+    check_detector,
+    load_detector,
+)
 from dac_diffusion.ranking.error_detection import FluencyErrorDetector
 from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
+from dac_diffusion.ranking.trigram_errors import TrigramErrorDetector, count_trigrams
 from tests.metrics.fabricated_models import save_error_detector
 
 CAPTIONS = ["a dog barks", "rain falls on the roof", "two dogs and"]
@@ -20,6 +27,22 @@ CAPTIONS = ["a dog barks", "rain falls on the roof", "two dogs and"]
 
 def test_the_rules() -> None:
     assert isinstance(load_detector(RULES, None), RuleBasedErrorDetector)
+
+
+def test_trigrams_are_read_once_but_anew_when_their_file_changes(tmp_path: Path) -> None:
+    builtin = load_detector(BUILTIN_TRIGRAMS, None)
+    assert isinstance(builtin, TrigramErrorDetector)
+    assert builtin.probabilities(CAPTIONS) == load_detector(str(TRIGRAMS_FILE), None).probabilities(
+        CAPTIONS
+    )
+    path = tmp_path / "own.json"
+    TrigramErrorDetector(count_trigrams([["two", "dogs", "and"]]), -1.0, 0.0).save(path)
+    first = load_detector(str(path), None)
+    assert load_detector(str(path), None) is first
+    TrigramErrorDetector(count_trigrams([["rain"]]), -1.0, 0.0).save(path)
+    later = path.stat().st_mtime_ns + 10**9
+    os.utime(path, ns=(later, later))
+    assert load_detector(str(path), None).probabilities(["rain"]) != first.probabilities(["rain"])
 
 
 def test_the_published_one(tmp_path: Path) -> None:
@@ -59,14 +82,15 @@ def test_files_that_are_missing_or_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "encoder", "message"),
     [
-        (RULES, "bert", "error_encoder: rules need none; leave it out"),
+        (RULES, "bert", "error_encoder: rules goes without; leave it out"),
+        ("x.json", "bert", "error_encoder: x.json goes without; leave it out"),
         (
             "a.ckpt",
             None,
             "error_detector a.ckpt: a checkpoint needs error_encoder FOLDER, its BERT's "
             "config.json and vocab.txt; rules need nothing",
         ),
-        (3, "bert", "error_detector 3: must be rules or the path of a checkpoint"),
+        (3, "bert", "error_detector 3: must be rules, builtin or a file's path"),
     ],
 )
 def test_settings_that_do_not_go_together(name: Any, encoder: str | None, message: str) -> None:
