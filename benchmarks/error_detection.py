@@ -25,7 +25,7 @@ from pathlib import Path
 from common import FOLDER, Row, check_output, markdown_table, report, run_main, write_report
 
 from dac_diffusion.data.tables import read_all_captions
-from dac_diffusion.ranking.detectors import RULES, load_detector
+from dac_diffusion.ranking.detectors import CHOICES_HELP, RULES, load_detector
 from dac_diffusion.ranking.error_detection import ERROR_THRESHOLD
 from dac_diffusion.ranking.error_filter import ErrorDetector
 from dac_diffusion.ranking.rule_based_errors import RuleBasedErrorDetector
@@ -221,7 +221,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     shared = [SHARED_CAPTIONS / name for name in FILES]
     add("captions", type=Path, nargs="*", default=shared, help="tables (AudioCaps' and Clotho's)")
-    add("--detector", default=RULES, help=f"{RULES}, or the checkpoint of FENSE's ({RULES})")
+    add("--detector", default=RULES, help=f"{CHOICES_HELP} ({RULES})")
     add("--detector-encoder", type=Path, metavar="FOLDER", help="the checkpoint's BERT")
     add("--device", default="cpu", help="where the checkpoint runs (cpu)")
     add("--limit", type=int, default=5000, help="captions of each file to spoil (5000)")

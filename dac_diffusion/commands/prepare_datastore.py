@@ -22,14 +22,8 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
         description="Write the captions of tables as a datastore for a trained RECAP captioner; "
         "give it to `dac-diffusion caption --datastore`. Nothing is trained.",
     )
+    add_caption_tables(datastore)
     add = datastore.add_argument
-    add(
-        "tables",
-        type=Path,
-        nargs="+",
-        metavar="TABLE",
-        help="captions in Clotho's or AudioCaps' columns; no recordings are needed",
-    )
     add("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
     add("--model", required=True, help="the captioner it is for: a folder or a Hub id")
     add(
@@ -41,6 +35,17 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
     add("--longest-tokens", type=int, default=50, metavar="N", help="longer captions go (50)")
     add("--quiet", action="store_true", help="no progress bar")
     datastore.set_defaults(run=run)
+
+
+def add_caption_tables(parser: argparse.ArgumentParser) -> None:
+    """What is made of captions alone has these as its inputs, `arguments.tables`."""
+    parser.add_argument(
+        "tables",
+        type=Path,
+        nargs="+",
+        metavar="TABLE",
+        help="captions in Clotho's or AudioCaps' columns; no recordings are needed",
+    )
 
 
 def run(arguments: argparse.Namespace) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dac_diffusion.commands.prepare_datastore import add_caption_tables
+
 
 def add_parser(kinds: argparse._SubParsersAction) -> None:
     """Describe what can be prepared."""
@@ -15,14 +17,8 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
         "trained on, and write it as a file for `--error-detector`. It suits captioners of the "
         "same kind of captions only: a word that it does not know is an error to it.",
     )
+    add_caption_tables(detector)
     add = detector.add_argument
-    add(
-        "tables",
-        type=Path,
-        nargs="+",
-        metavar="TABLE",
-        help="captions in Clotho's or AudioCaps' columns; no recordings are needed",
-    )
     add("--output", type=Path, required=True, metavar="FILE.json", help="the file to write")
     add("--seed", type=int, default=0, help="of the captions that are spoilt to learn from (0)")
     detector.set_defaults(run=run)
