@@ -180,9 +180,14 @@ def retrieval_of(config: TrainingConfig) -> dict[str, Any]:
 
 
 def make_scorer(config: TrainingConfig, sizes: PublishedSizes, tokenizer: Any, encoder: Any) -> Any:
-    """A large one where ranking counts; elsewhere it needs no size."""
+    """CLAP's text side where ranking counts; elsewhere the scorer needs no size."""
+    from dac_diffusion.ranking.clap_similarity import ClapScorer
     from dac_diffusion.ranking.similarity import AudioTextScorer
 
-    counts = config.decoding.decoding == "nucleus"
-    own = sizes.scorer if counts else {"width": 48, "depth": 1}
-    return AudioTextScorer(len(tokenizer), encoder.pooled_dim, pad_id=tokenizer.pad_token_id, **own)
+    if config.decoding.decoding == "nucleus":
+        scorer = ClapScorer(sizes.clap_text)
+        scorer.tokenizer = tokenizer  # RoBERTa's tokens are BART's
+        return scorer
+    return AudioTextScorer(
+        len(tokenizer), encoder.pooled_dim, width=48, depth=1, pad_id=tokenizer.pad_token_id
+    )

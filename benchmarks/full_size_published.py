@@ -61,16 +61,16 @@ class PublishedSizes:
 
     networks: settings of BartConfig, GPT2Config or LlamaConfig by name, which says the kind; they
     are the published ones, not the defaults of transformers. The others: settings of our encoders,
-    codecs and scorer that are not the published ones. captions: in RECAP's datastore. overrides:
+    codecs and CLAP that are not the published ones. captions: in RECAP's datastore. overrides:
     key=value, of all configs.
     """
 
     networks: dict[str, dict[str, Any]]
-    scorer: dict[str, Any]
     captions: int = 50_000
     beats: dict[str, Any] = field(default_factory=dict)
     ced: dict[str, Any] = field(default_factory=dict)
     clap: dict[str, Any] = field(default_factory=dict)
+    clap_text: dict[str, Any] = field(default_factory=dict)
     encodec: dict[str, Any] = field(default_factory=dict)
     descript: dict[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
@@ -80,8 +80,7 @@ def published_full_size() -> PublishedSizes:
     """facebook/bart-base and -large, GPT-2 small, TinyLlama-1.1B, OpenLLaMA-3B, Llama-2-7B.
 
     CLAP is HTSAT-tiny with fusion, as of laion/clap-htsat-fused and 630k-audioset-fusion-best.pt,
-    which have the same layers. The scorer, which only EnCLAP++'s ranking needs, is as large as
-    CLAP's text encoder, RoBERTa-base.
+    which have the same layers; its text side, which only EnCLAP++'s ranking needs, is RoBERTa-base.
     """
     base = {"d_model": 768, "layers": 6, "attention_heads": 12, "ffn_dim": 3072}
     large = {"d_model": 1024, "layers": 12, "attention_heads": 16, "ffn_dim": 4096}
@@ -96,7 +95,6 @@ def published_full_size() -> PublishedSizes:
             "llama_7b": _llama(4096, 11008, layers=32, heads=32, key_value_heads=32,
                                positions=4096),
         },
-        scorer={"width": 768, "depth": 12, "heads": 12, "embedding_dim": 512},
         clap={"enable_fusion": True},
     )  # fmt: skip
 

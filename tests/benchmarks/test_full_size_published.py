@@ -99,6 +99,13 @@ def test_the_decoding_is_the_config_s(name: str) -> None:
         assert ("likelihood_weight" in call) == (name_of != "nucleus, best of 30")
 
 
+def test_clap_s_text_side_ranks_where_ranking_counts(build: Callable[[str], Any]) -> None:
+    captioner = build("enclap_plus_plus")
+    assert type(captioner.scorer).__name__ == "ClapScorer"
+    assert captioner.scorer.tokenizer is captioner.tokenizer
+    assert type(build("clap_art").scorer).__name__ == "AudioTextScorer"
+
+
 def test_the_captioners_keep_their_configs_settings(build: Callable[[str], Any]) -> None:
     assert build("enclap").config.no_repeat_ngram == 3
     plus_plus = build("enclap_plus_plus").config
@@ -185,14 +192,19 @@ def test_the_full_sizes() -> None:
     from full_size_published import published_full_size
     from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
 
+    from dac_diffusion.ranking.clap_similarity import ClapScorer
+
     networks = published_full_size().networks
     with torch.device("meta"):
         made = {
             "bart_base": BartForConditionalGeneration(BartConfig(**networks["bart_base"])),
             "bart_large": BartForConditionalGeneration(BartConfig(**networks["bart_large"])),
             "gpt2": GPT2LMHeadModel(GPT2Config(**networks["gpt2"])),
+            "clap_text": ClapScorer(published_full_size().clap_text),
         }
     counts = {name: sum(p.numel() for p in network.parameters()) for name, network in made.items()}
+    roberta, projection = 124_645_632, 768 * 512 + 512 + 512 * 512 + 512
+    assert counts.pop("clap_text") == roberta + projection
     assert counts == {"bart_base": 139_420_416, "bart_large": 406_291_456, "gpt2": 124_439_808}
     llamas = {name: num_weights(networks[f"llama_{name}"]) for name in ("1b", "3b", "7b")}
     assert llamas == {"1b": 1_100_048_384, "3b": 3_426_473_600, "7b": 6_738_415_616}
