@@ -76,14 +76,12 @@ def fit(
 
     Writes there `model/` and `best_model/` (what task.export makes of the last and of the best
     averaged weights), `checkpoints/`, and `logs/` for TensorBoard. A training that is over writes
-    `model/` anew, from the same weights.
+    both models anew, from the same weights.
 
     Raises MissingExtraError without the extra `training`, CheckpointError for a checkpoint that
     does not fit, ConfigError, and DacError when the loss is no longer a number.
     """
     run = _Run(task, config, Path(output_dir), resume)
-    if run.is_over():  # settings that are no part of the training, as of decoding, may have changed
-        run.export(run.output_dir / "model")
     batches = run.batches()
     bar = make_progress_bar(config.max_steps, run.step, progress and run.is_first)
     while not run.is_over():
@@ -265,11 +263,11 @@ class _Run:
             "task": self.task.state(),
         }
         # The export first: a run killed between the two does both again.
-        self.export(export)
+        self._export(export)
         parts = self.task.model, self.ema, self.optimizers
         save_checkpoint(checkpoint, *parts, state, self.frozen, self.is_first)
 
-    def export(self, folder: Path) -> None:
+    def _export(self, folder: Path) -> None:
         """Write the usable model of the averaged weights."""
         model = self.task.model
         with self.ema.swapped(model), whole_weights(model, self.is_first):
@@ -287,12 +285,26 @@ class _Run:
                 "or choose another output folder"
             )
         if found:
-            parts = self.task.model, self.ema, self.optimizers
-            state = load_checkpoint(found[-1], *parts, self.frozen)
-            self.step, self.minutes_before = state["step"], state["minutes"]
-            self.best = -math.inf if state["best"] is None else state["best"]
-            self.metrics = state["metrics"]
-            self.task.load_state(state["task"])
+            self._load(found[-1])
+            if self.is_over():
+                self._export_again(found[-1])
+
+    def _load(self, checkpoint: Path) -> None:
+        parts = self.task.model, self.ema, self.optimizers
+        state = load_checkpoint(checkpoint, *parts, self.frozen)
+        self.step, self.minutes_before = state["step"], state["minutes"]
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.metrics = state["metrics"]
+        self.task.load_state(state["task"])
+
+    def _export_again(self, newest: Path) -> None:
+        """Write both models anew: settings that are not of the training may have changed."""
+        best = self.checkpoints / "best"
+        if best.is_dir():
+            self._load(best)
+            self._export(self.output_dir / "best_model")
+            self._load(newest)
+        self._export(self.output_dir / "model")
 
     def _share_of_time(self) -> float:
         """Return the share of `max_minutes` that is over, by the clock of the first process."""

@@ -104,6 +104,25 @@ def test_the_best_checkpoint_is_kept(tmp_path: Path, best_metric: str, step: int
     assert torch.equal(best["head.weight"], last["head.weight"]) == (step == 20)
 
 
+def test_a_finished_run_writes_both_models_anew_from_the_same_weights(tmp_path: Path) -> None:
+    files = [tmp_path / name / "weights.pt" for name in ("best_model", "model")]
+    settings = {"evaluate_every": 5, "best_metric": "-score"}  # the best are those of step 10
+    train(Scripted(), tmp_path, 20, **settings)
+    before = [torch.load(file, weights_only=True) for file in files]
+    for file in files:
+        file.unlink()
+    again = Scripted()
+    assert train(again, tmp_path, 20, **settings).steps == 20
+    after = [torch.load(file, weights_only=True) for file in files]
+    for old, new in zip(before, after, strict=True):
+        assert old.keys() == new.keys()
+        assert all(torch.equal(old[name], new[name]) for name in old)
+    assert not torch.equal(after[0]["head.weight"], after[1]["head.weight"])
+    # What is left in memory are the last weights, and their state.
+    state = json.loads((list_checkpoints(tmp_path / "checkpoints")[-1] / "state.json").read_text())
+    assert again.state() == state["task"]
+
+
 def test_the_export_holds_the_averaged_weights(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

@@ -136,17 +136,6 @@ def test_background_workers_change_nothing(tmp_path: Path) -> None:
     assert_equal_runs(tmp_path / "workers", tmp_path / "whole")
 
 
-def test_a_finished_run_writes_its_model_anew_from_the_same_weights(tmp_path: Path) -> None:
-    uninterrupted(tmp_path)
-    weights = tmp_path / "model" / "weights.pt"
-    before = torch.load(weights, weights_only=True)
-    weights.unlink()
-    fit(TinyTask(), SETTINGS, tmp_path, progress=False)
-    after = torch.load(weights, weights_only=True)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
 def test_a_finished_run_is_not_repeated_and_may_be_prolonged(tmp_path: Path) -> None:
     uninterrupted(tmp_path)
     again = TinyTask()

@@ -69,8 +69,9 @@ def test_the_tiny_config_makes_a_captioner(tmp_path: Path) -> None:
     assert train(TINY, again, progress=False).steps == 20
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
     assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
-    index = json.loads((tmp_path / "model/model_index.json").read_text())
-    assert index["initial_noise_scale"] == 0.25
+    for name in ("model", "best_model"):
+        index = json.loads((tmp_path / name / "model_index.json").read_text())
+        assert index["initial_noise_scale"] == 0.25
 
 
 def test_contextual_latents_make_a_captioner_too(tmp_path: Path, scenes: Path) -> None:
