@@ -76,7 +76,7 @@ def captioning_parts(captioner: Any) -> Parts:
     from dac_diffusion.autoregressive import captioner as sequence_captioner
     from dac_diffusion.autoregressive import drawing as sequences
     from dac_diffusion.autoregressive import retrieval_prompt
-    from dac_diffusion.captioning import drawing, scoring
+    from dac_diffusion.captioning import drawing, ranking, scoring
 
     looking_up = (retrieval_prompt, "retrieve_prompts")
     return {
@@ -96,7 +96,7 @@ def captioning_parts(captioner: Any) -> Parts:
             (drawing.CandidateDrawer, "_log_likelihoods"),
             (sequences, "sequence_log_likelihood"),
             (scoring, "mean_agreement"),
-            (scoring, "error_probabilities"),
+            (ranking, "error_probabilities"),
         ],
     }
 

@@ -159,7 +159,8 @@ class DiffusionCaptioner(DiffusionPipeline):
         audio_text_weight, likelihood_weight, agreement_weight, score_normalisation ("none" or
         "z_score", over the candidates of a window): the score, see ranking/hybrid.py; every
         caption's `parts` say what it is made of. error_threshold: candidates whose probability of
-        an error of language is above it come last (1: off). error_detector: what finds that
+        an error of language is above it come last (1: off), and more are drawn where too few
+        are left, unless all are above it. error_detector: what finds that
         probability (ranking/error_filter.py), by default what the checkpoint's error_detector and
         error_encoder name (ranking/detectors.py), the rules of ranking/rule_based_errors.py if
         nothing else.
@@ -200,7 +201,7 @@ class DiffusionCaptioner(DiffusionPipeline):
         settings.check(most_steps=self.scheduler.config.num_train_timesteps)
         if settings.with_likelihood:
             self._check_likelihood(ranking.weights.likelihood)
-        drawer = CandidateDrawer(self, settings, callback)
+        drawer = CandidateDrawer(self, settings, callback, ranking)
         call = CallSettings(num_captions, batch_size, progress, on_result)
         ranker = Ranker(self.scorer, ranking)
         return caption_recordings(audio, sampling_rate, self.encoder, drawer, ranker, call)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dac_diffusion.captioner import DiffusionCaptioner, ScoreParts
+from dac_diffusion.captioning import selection
 from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
 from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.errors import ConfigError
@@ -109,7 +110,10 @@ class Disliking:
         return [0.92 if caption == self.caption else 0.5 for caption in captions]
 
 
-def test_what_a_detector_dislikes_comes_last(captioner: DiffusionCaptioner) -> None:
+def test_what_a_detector_dislikes_comes_last(
+    captioner: DiffusionCaptioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "EXTRA_ROUNDS", 0)
     samples = noise(1.0)
     plain = captioner(samples, RATE, num_captions=6).captions
     detector = Disliking(plain[0].text)
@@ -125,6 +129,17 @@ def test_what_a_detector_dislikes_comes_last(captioner: DiffusionCaptioner) -> N
             samples, RATE, num_captions=6, error_threshold=off, error_detector=detector
         ).captions
         assert [c.text for c in found] == [c.text for c in plain]
+
+
+def test_for_what_a_detector_dislikes_others_are_drawn(captioner: DiffusionCaptioner) -> None:
+    samples = noise(1.0)
+    plain = captioner(samples, RATE, num_captions=6, num_candidates=6)
+    detector = Disliking(plain.captions[0].text)
+    found = captioner(samples, RATE, num_captions=6, num_candidates=6, error_detector=detector)
+    assert found.candidates[:6] == plain.candidates
+    assert len(found.candidates) == 12
+    assert len(found.captions) == 6
+    assert plain.captions[0].text not in [caption.text for caption in found.captions]
 
 
 def test_without_a_detector_the_rules_find_errors(captioner: DiffusionCaptioner) -> None:

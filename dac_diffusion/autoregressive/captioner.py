@@ -278,7 +278,7 @@ class AutoregressiveCaptioner(DiffusionPipeline):
             self.device,
             default_weights=LIKELIHOOD_ALONE if order == "likelihood" else None,
         )
-        drawer = SequenceDrawer(self, settings, num_captions, ranks.weights.likelihood != 0)
+        drawer = SequenceDrawer(self, settings, num_captions, ranks.weights.likelihood != 0, ranks)
         call = CallSettings(num_captions, batch_size, progress, on_result)
         ranker = Ranker(self.scorer, ranks)
         return caption_recordings(audio, sampling_rate, self.encoder, drawer, ranker, call)

@@ -15,8 +15,9 @@ from dac_diffusion.autoregressive.decoding import DecodingSettings, decode
 from dac_diffusion.autoregressive.network import EncodedAudio, sequence_log_likelihood
 from dac_diffusion.captioning.randomness import generator_of_round, window_generator
 from dac_diffusion.captioning.ranking import Candidates, embed_texts, texts_of
-from dac_diffusion.captioning.selection import draw_distinct
+from dac_diffusion.captioning.selection import NO_FILTER, draw_distinct
 from dac_diffusion.captioning.window_encoding import Window, encode_windows, window_batches
+from dac_diffusion.ranking.settings import RankingSettings
 
 # Every step reads all weights for a single token of each caption, so that many clips at a time cost
 # little more than few, on a CPU as well. What is remembered of each (the KV cache) limits them.
@@ -36,12 +37,14 @@ class SequenceDrawer:
 
     captioner: whatever has the components of AutoregressiveCaptioner, `config` and `device`.
     with_likelihood: find the log-likelihood of every candidate, for one forward pass more.
+    ranking: whose filter says which candidates are of no use, so that more are sampled.
     """
 
     captioner: Any
     settings: DecodingSettings
     num_captions: int
     with_likelihood: bool
+    ranking: RankingSettings = NO_FILTER
 
     def draw(self, windows: Sequence[Window]) -> list[Candidates]:
         """Candidates for every window, in order."""
@@ -75,7 +78,7 @@ class SequenceDrawer:
 
         # Only sampling finds something else the next time.
         wanted = self.num_captions if self.settings.method == "nucleus" else 0
-        return draw_distinct(draw, len(windows), wanted)
+        return draw_distinct(draw, len(windows), wanted, self.ranking)
 
     def _decode(
         self, audio: EncodedAudio, pooled: Tensor, generators: list[torch.Generator]

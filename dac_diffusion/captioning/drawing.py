@@ -14,7 +14,7 @@ from dac_diffusion.captioning.invariance import ACCELERATOR_CLIPS, CPU_CLIPS, Cl
 from dac_diffusion.captioning.randomness import window_generator
 from dac_diffusion.captioning.ranking import Candidates, embed_texts, texts_of
 from dac_diffusion.captioning.results import CaptionStep
-from dac_diffusion.captioning.selection import draw_distinct
+from dac_diffusion.captioning.selection import NO_FILTER, draw_distinct
 from dac_diffusion.captioning.window_encoding import (
     Window,
     encode_windows,
@@ -26,6 +26,7 @@ from dac_diffusion.diffusion.likelihood import denoising_log_likelihood
 from dac_diffusion.diffusion.sampling import sample_latents
 from dac_diffusion.encoders.base import AudioFeatures
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.ranking.settings import RankingSettings
 from dac_diffusion.seeds import check_seed
 from dac_diffusion.text.repeats import collapse_repeats
 from dac_diffusion.text.tokenizer import first_word_position
@@ -73,7 +74,8 @@ class DrawSettings:
 class CandidateDrawer:
     """Encodes windows, samples captions for them and embeds those for ranking.
 
-    captioner: whatever has the components of DiffusionCaptioner and a `device`.
+    captioner: whatever has the components of DiffusionCaptioner and a `device`. ranking: whose
+    filter says which candidates are of no use, so that more are drawn.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class CandidateDrawer:
         captioner: Any,
         settings: DrawSettings,
         callback: Callable[[CaptionStep], None] | None = None,
+        ranking: RankingSettings = NO_FILTER,
     ) -> None:
         self.captioner = captioner
+        self.ranking = ranking
         self.settings = settings
         self.callback = callback
         self.on_cpu = captioner.device.type == "cpu"
@@ -105,7 +109,7 @@ class CandidateDrawer:
             chosen = [windows[i] for i in places], [generators[i] for i in places]
             return self._candidates(chosen[0], audio.select(places), chosen[1])
 
-        return draw_distinct(draw, len(windows), self.settings.num_captions)
+        return draw_distinct(draw, len(windows), self.settings.num_captions, self.ranking)
 
     def generate(self, audio: AudioFeatures, generators: list[torch.Generator]) -> Tensor:
         """Token ids (B, K, L) of captions of B encoded windows, not ranked."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from dac_diffusion.ranking.caption_scorer import CaptionScorer
+from dac_diffusion.ranking.error_filter import error_probabilities
+from dac_diffusion.ranking.settings import RankingSettings
 from dac_diffusion.text.tokenizer import decode_captions
 
 
@@ -19,6 +21,7 @@ class Candidates:
 
     log_likelihoods (N,): mean per token by the model that made them; None where it does not count.
     repeats_removed: words taken out of the texts because they stood twice in a row.
+    error_probabilities: N, by the filter's detector; None where nothing is filtered, or not yet.
     """
 
     texts: list[str]
@@ -26,18 +29,23 @@ class Candidates:
     pooled: Tensor
     log_likelihoods: Tensor | None = None
     repeats_removed: int = 0
+    error_probabilities: tuple[float, ...] | None = None
 
     def __add__(self, more: Candidates) -> Candidates:
         """These and further candidates for the same window."""
         likelihoods = None
         if self.log_likelihoods is not None and more.log_likelihoods is not None:
             likelihoods = torch.cat([self.log_likelihoods, more.log_likelihoods])
+        errors = None
+        if self.error_probabilities is not None and more.error_probabilities is not None:
+            errors = self.error_probabilities + more.error_probabilities
         return Candidates(
             self.texts + more.texts,
             torch.cat([self.text_vectors, more.text_vectors]),
             self.pooled,
             likelihoods,
             self.repeats_removed + more.repeats_removed,
+            errors,
         )
 
 
@@ -46,6 +54,20 @@ def audio_text_cosines(scorer: CaptionScorer, candidates: Candidates, pooled: Te
     # Always one vector at a time: see invariance.py.
     audio = scorer.embed_audio(pooled[None].to(scorer.device, scorer.dtype))  # (1, E)
     return (candidates.text_vectors * audio.float().cpu()).sum(dim=-1)  # (N,)
+
+
+def detect_errors(candidates: Candidates, settings: RankingSettings) -> Candidates:
+    """The candidates with their error probabilities, if there is a filter and it has not said yet.
+
+    A window's own, one round at a time: a detector's last bits may depend on the other captions.
+    """
+    detector = settings.error_detector
+    if detector is None or settings.error_threshold is None:
+        return candidates
+    if candidates.error_probabilities is not None:
+        return candidates
+    found = error_probabilities(detector, candidates.texts)
+    return replace(candidates, error_probabilities=tuple(found))
 
 
 def texts_of(tokenizer: PreTrainedTokenizerFast, token_ids: Tensor) -> list[list[str]]:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dac_diffusion.captioning.ranking import Candidates, audio_text_cosines
+from dac_diffusion.captioning.ranking import Candidates, audio_text_cosines, detect_errors
 from dac_diffusion.captioning.results import Caption, ScoreParts
 from dac_diffusion.captioning.selection import best_captions
 from dac_diffusion.ranking.agreement import mean_agreement
 from dac_diffusion.ranking.caption_scorer import CaptionScorer
-from dac_diffusion.ranking.error_filter import error_probabilities
 from dac_diffusion.ranking.hybrid import hybrid_scores
 from dac_diffusion.ranking.settings import RankingSettings
 
@@ -36,20 +35,18 @@ class Ranker:
         recording, so that a caption of what lasts comes before one of what only its own window
         has. Likelihood is that in the caption's own window. Normalisation is over all candidates.
         """
-        errors = [self._error_probabilities(candidates.texts) for candidates in drawn]
+        drawn = [detect_errors(candidates, self.settings) for candidates in drawn]
         threshold, redundancy = self.settings.error_threshold, self.settings.redundancy_weight
         of_windows = [
-            best_captions(
-                self._scored([one], [1], one.pooled, [found]), count, threshold, redundancy
-            )
-            for one, found in zip(drawn, errors, strict=True)
+            best_captions(self._scored([one], [1], one.pooled), count, threshold, redundancy)
+            for one in drawn
         ]
         if len(drawn) == 1:
             return of_windows, of_windows[0]
         sizes = torch.tensor(lengths, dtype=torch.float32)
         pooled = torch.stack([candidates.pooled for candidates in drawn])  # (windows, P)
         whole = (pooled * (sizes / sizes.sum())[:, None]).sum(dim=0)  # (P,)
-        scored = iter(self._scored(drawn, lengths, whole, errors))
+        scored = iter(self._scored(drawn, lengths, whole))
         remaining: list[Caption] = []
         for candidates, chosen in zip(drawn, of_windows, strict=True):
             texts = {caption.text for caption in chosen}
@@ -58,11 +55,7 @@ class Ranker:
         return of_windows, best_captions(remaining, count, threshold, redundancy)
 
     def _scored(
-        self,
-        drawn: Sequence[Candidates],
-        lengths: Sequence[int],
-        pooled: Tensor,
-        errors: Sequence[Sequence[float | None]],
+        self, drawn: Sequence[Candidates], lengths: Sequence[int], pooled: Tensor
     ) -> list[Caption]:
         """All N candidates of some windows, scored against audio of the pooled vector (P,)."""
         weights = self.settings.weights
@@ -82,7 +75,7 @@ class Ranker:
             cosines.tolist(),
             [None] * len(texts) if likelihoods is None else likelihoods.tolist(),
             [None] * len(texts) if agreements is None else agreements.tolist(),
-            [probability for of_window in errors for probability in of_window],
+            [error for one in drawn for error in _errors(one)],
             strict=True,
         )
         return [
@@ -90,12 +83,9 @@ class Ranker:
             for text, score, of_text in zip(texts, scores.tolist(), parts, strict=True)
         ]
 
-    def _error_probabilities(self, texts: Sequence[str]) -> Sequence[float | None]:
-        # A window at a time as well: a detector's last bits may depend on the other captions.
-        detector = self.settings.error_detector
-        if detector is None or self.settings.error_threshold is None:
-            return [None] * len(texts)
-        return error_probabilities(detector, texts)
+
+def _errors(candidates: Candidates) -> Sequence[float | None]:
+    return candidates.error_probabilities or [None] * len(candidates.texts)
 
 
 def _shares(drawn: Sequence[Candidates], lengths: Sequence[int]) -> list[float]:

@@ -4,36 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from dac_diffusion.captioning.ranking import Candidates
+from dac_diffusion.captioning.ranking import Candidates, detect_errors
 from dac_diffusion.captioning.results import Caption
 from dac_diffusion.ranking.agreement import agreement_with
 from dac_diffusion.ranking.error_filter import flag_errors
+from dac_diffusion.ranking.settings import RankingSettings
 from dac_diffusion.text.faults import is_well_formed
 from dac_diffusion.text.tokenizer import normalise_caption
 
-EXTRA_ROUNDS = 3  # more candidates for a window whose first ones repeat each other
+# More candidates for a window whose first ones repeat each other, or have errors of language.
+EXTRA_ROUNDS = 3
+NO_FILTER = RankingSettings()
 
 
 def draw_distinct(
-    draw: Callable[[list[int]], list[Candidates]], num_windows: int, num_captions: int
+    draw: Callable[[list[int]], list[Candidates]],
+    num_windows: int,
+    num_captions: int,
+    ranking: RankingSettings = NO_FILTER,
 ) -> list[Candidates]:
     """Candidates of every window, drawn again for windows with too few different ones.
 
     draw: makes further candidates for the windows in these places, from each window's own
-    generator, so that who else is drawn again is nothing to it.
+    generator, so that who else is drawn again is nothing to it. ranking: candidates that its
+    filter puts last do not count, except where it puts all of them there.
     """
-    drawn = draw(list(range(num_windows)))
+
+    def found(places: list[int]) -> list[Candidates]:
+        return [detect_errors(candidates, ranking) for candidates in draw(places)]
+
+    drawn = found(list(range(num_windows)))
     for _ in range(EXTRA_ROUNDS):
         lacking = [
             place
             for place, candidates in enumerate(drawn)
-            if count_distinct(candidates.texts) < num_captions
+            if count_distinct(_passing(candidates, ranking.error_threshold)) < num_captions
         ]
         if not lacking:
             break
-        for place, extra in zip(lacking, draw(lacking), strict=True):
+        for place, extra in zip(lacking, found(lacking), strict=True):
             drawn[place] += extra
     return drawn
+
+
+def _passing(candidates: Candidates, threshold: float | None) -> list[str]:
+    if candidates.error_probabilities is None or threshold is None:
+        return candidates.texts
+    flagged = flag_errors(candidates.error_probabilities, threshold)
+    return [text for text, out in zip(candidates.texts, flagged, strict=True) if not out]
 
 
 def count_distinct(texts: Iterable[str]) -> int:

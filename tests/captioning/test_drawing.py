@@ -1,5 +1,7 @@
 """Further rounds for windows whose candidates repeat each other."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from dac_diffusion.captioning.drawing import CandidateDrawer, DrawSettings
 from dac_diffusion.captioning.randomness import window_generator
 from dac_diffusion.captioning.window_encoding import Window
 from dac_diffusion.errors import ConfigError
+from dac_diffusion.ranking.settings import RankingSettings
 from dac_diffusion.text.tokenizer import encode_captions
 from tests.helpers import noise, tiny_captioner
 
@@ -63,6 +66,24 @@ def test_repeating_windows_are_drawn_again(repeating: list[int]) -> None:
     ] * 2
     assert all(len(candidates.text_vectors) == 6 for candidates in drawn)
     assert repeating == [2, 2]
+
+
+def test_a_caption_with_an_error_is_drawn_again(repeating: list[int]) -> None:
+    class NoRain:
+        def probabilities(self, captions: Sequence[str]) -> list[float]:
+            return [float("rain" in caption) for caption in captions]
+
+    settings = replace(SETTINGS, num_captions=2)
+    plain = CandidateDrawer(tiny_captioner(), settings).draw(windows(1))
+    assert repeating == [1, 1]
+    ranking = RankingSettings(error_threshold=0.9, error_detector=NoRain())
+    (drawn,) = CandidateDrawer(tiny_captioner(), settings, ranking=ranking).draw(windows(1))
+    assert drawn.texts == plain[0].texts
+    assert drawn.error_probabilities == (0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    ranking = RankingSettings(error_threshold=0.5, error_detector=NoRain())
+    drawer = CandidateDrawer(tiny_captioner(), replace(settings, num_captions=3), ranking=ranking)
+    (drawn,) = drawer.draw(windows(1))
+    assert len(drawn.texts) == 3 * (1 + selection.EXTRA_ROUNDS), "there are only two without"
 
 
 def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,13 @@
 import random
 from collections.abc import Sequence
 
+import torch
+
+from dac_diffusion.captioning.ranking import Candidates
 from dac_diffusion.captioning.results import Caption, ScoreParts
-from dac_diffusion.captioning.selection import best_captions, count_distinct
+from dac_diffusion.captioning.selection import best_captions, count_distinct, draw_distinct
 from dac_diffusion.ranking.agreement import agreement_with
+from dac_diffusion.ranking.settings import RankingSettings
 
 
 def scored(texts: Sequence[str], scores: Sequence[float]) -> list[Caption]:
@@ -40,6 +44,55 @@ def test_equal_scores_keep_their_order() -> None:
 
 def test_count_distinct_ignores_empty_and_spelling() -> None:
     assert count_distinct(["A dog.", "a dog", "", "  ", "a cat"]) == 2
+
+
+class CountingDetector:
+    """Finds captions with "bad" in them, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def probabilities(self, captions: Sequence[str]) -> list[float]:
+        self.asked.append(list(captions))
+        return [0.95 if "bad" in caption else 0.1 for caption in captions]
+
+
+def drawn_by(
+    rounds: dict[int, list[list[str]]], num_captions: int, ranking: RankingSettings
+) -> list[list[str]]:
+    """What draw_distinct collects where each window's rounds give these texts, in turn."""
+
+    def draw(places: list[int]) -> list[Candidates]:
+        texts = [rounds[place].pop(0) for place in places]
+        return [Candidates(each, torch.zeros(len(each), 2), torch.zeros(2)) for each in texts]
+
+    drawn = draw_distinct(draw, len(rounds), num_captions, ranking)
+    assert all(len(each.text_vectors) == len(each.texts) for each in drawn)
+    return [each.texts for each in drawn]
+
+
+def test_candidates_with_errors_are_drawn_again_but_only_if_some_are_without() -> None:
+    detector = CountingDetector()
+    rounds = {
+        0: [["a dog", "a bad dog"], ["bad rain", "a dog"], ["a car", "a bad car"]],
+        1: [["a dog", "a cat"]],
+        2: [["bad dogs", "bad cats"]],  # a detector that finds them all says nothing
+    }
+    found = drawn_by(rounds, 2, RankingSettings(error_threshold=0.9, error_detector=detector))
+    assert found == [
+        ["a dog", "a bad dog", "bad rain", "a dog", "a car", "a bad car"],
+        ["a dog", "a cat"],
+        ["bad dogs", "bad cats"],
+    ]
+    assert len(detector.asked) == 5, "every candidate is looked at once"
+
+
+def test_without_a_filter_errors_are_nothing_to_drawing() -> None:
+    detector = CountingDetector()
+    rounds = [["a dog", "a bad dog"], ["a car", "a cat"]]
+    for ranking in (RankingSettings(), RankingSettings(error_detector=detector)):
+        assert drawn_by({0: list(rounds)}, 2, ranking) == [["a dog", "a bad dog"]]
+    assert detector.asked == []
 
 
 def with_errors(texts: list[str], probabilities: list[float]) -> list[Caption]:
