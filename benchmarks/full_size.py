@@ -36,13 +36,13 @@ computed from two smaller ones, if they were timed; such rows say "computed".
 from __future__ import annotations
 
 import argparse
-import gc
 from functools import cache, partial
 from pathlib import Path
 
 import torch
 from common import Row, check_output, machine_line, report, run_main, use_threads, write_report
 from full_size_groups import Timed, llamas_by_arithmetic, time_system
+from full_size_llama import release_memory
 from full_size_published import (
     CED_LLAMA,
     LLAMAS,
@@ -198,7 +198,7 @@ def time_all(sizes: Sizes, published: PublishedSizes, args: argparse.Namespace) 
             wanted = [system for system in llamas if system is not None]
             rows += of_dtype + llamas_by_arithmetic(of_dtype, wanted, references, published)
             build.cache_clear()  # before those of the next type are made
-            gc.collect()
+            release_memory()
     return rows
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,6 +16,7 @@ from full_size_llama import (
     FORMULA,
     computed_rows,
     memory_bytes,
+    release_memory,
     weights_per_token,
     why_not,
 )
@@ -76,7 +76,7 @@ def time_system(
         settings = [repr(setting) for setting in (*references.values(), *timed.settings)]
         rows += kept_group(path, {**head, "settings": settings}, measure)
     build.cache_clear()
-    gc.collect()
+    release_memory()
     return rows
 
 

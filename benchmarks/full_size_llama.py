@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +101,14 @@ def memory_bytes(device: str, kind: Literal["free", "total"]) -> float | None:
     name = {"free": "MemAvailable:", "total": "MemTotal:"}[kind]
     found = [line.split()[1] for line in lines if line.startswith(name)]
     return 1024 * float(found[0]) if found else None
+
+
+def release_memory() -> None:
+    """Give back to the system what is no longer used, or `memory_bytes` counts it as taken."""
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # a C library that is not glibc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def computed_rows(

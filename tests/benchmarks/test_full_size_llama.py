@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,24 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.benchmarks.tiny_full_size import tiny_published
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc, which keeps memory")
+def test_memory_that_is_no_longer_used_is_given_back() -> None:
+    from full_size_llama import release_memory
+
+    pieces = [bytearray(b"x") * 60_000 for _ in range(3000)]  # too small to be given back at once
+    last = bytearray(b"x") * 60_000  # behind them, so that the heap cannot shrink from its end
+    before = resident_bytes()
+    del pieces
+    release_memory()
+    assert before - resident_bytes() > 100e6
+    assert len(last) == 60_000
 
 
 def small_config() -> LlamaConfig:
